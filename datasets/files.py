@@ -1,0 +1,82 @@
+"""Which files there are: one sorted list over all collections, so that an item's index is the same everywhere."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import DataError
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+VOLUME_ENDINGS = (".npy", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file: where it is, its name relative to the root, its collection (the first folder below the root), its label."""
+
+    path: Path
+    name: str
+    collection: str
+    label: str = ""
+    subject: str = ""
+    split: str = ""
+
+
+def find_images(root: str | Path, splits: tuple[str, ...] = ("train", "")) -> list[Item]:
+    """Pictures below `root`, sorted by name; only those below `train/`, `valid/`, … when such folders exist.
+
+    Rows of `labels.csv` give label and subject; its split, where it has one, wins over the folder's name.
+    Raises `DataError` when the folder is missing or has no picture.
+    """
+    return _find(root, IMAGE_ENDINGS, "PNG, JPG, TIFF or BMP pictures", splits)
+
+
+def find_volumes(root: str | Path, splits: tuple[str, ...] = ("train", "valid", "")) -> list[Item]:
+    """Volumes below `root`, sorted by name. By default all but those that `labels.csv` marks `test`.
+
+    Raises `DataError` when the folder is missing or has no volume.
+    """
+    return _find(root, VOLUME_ENDINGS, "NPY, NIfTI, MHA or NRRD volumes", splits)
+
+
+def find_pictures(image_root: str, volume_root: str) -> tuple[list[Item], list[Item]]:
+    """Pictures and volumes to learn slices from; either root may be "" when the other is given."""
+    if not image_root and not volume_root:
+        raise DataError("No pictures are given; name a folder with --data_path (pictures) or --volume_path (volumes).")
+    return find_images(image_root) if image_root else [], find_volumes(volume_root) if volume_root else []
+
+
+def read_labels(root: Path) -> dict[str, dict[str, str]]:
+    """The rows of `root/labels.csv` (`path,label[,subject][,split]`) by path; empty when there is no such file.
+
+    Raises `DataError` when the file has no columns `path` and `label`.
+    """
+    path = root / "labels.csv"
+    if not path.is_file():
+        return {}
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        if not {"path", "label"} <= set(reader.fieldnames or ()):
+            raise DataError(f"{path} needs the columns path,label[,subject][,split] in its first line.")
+        return {row["path"]: row for row in reader}
+
+
+def _find(root: str | Path, endings: tuple[str, ...], what: str, splits: tuple[str, ...]) -> list[Item]:
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder; give a folder with {what}.")
+    labels = read_labels(root)
+    folders = {"train", "valid", "test"} if (root / "train").is_dir() else set()
+    items = []
+    for path in sorted(p for p in root.rglob("*") if p.name.lower().endswith(endings) and p.is_file()):
+        parts = path.relative_to(root).parts
+        row = labels.get("/".join(parts), {})
+        folder = parts[0] if folders else ""
+        split = row.get("split") or folder
+        if split in splits and (not folders or folder in folders):
+            inner = parts[1:] if folders else parts
+            collection = inner[0] if len(inner) > 1 else ""
+            items.append(Item(path, "/".join(parts), collection, row.get("label") or "", row.get("subject") or "", split))
+    if not items:
+        raise DataError(f"{root} has no {what} to read (split {' or '.join(s for s in splits if s) or 'any'}).")
+    return sorted(items, key=lambda item: item.name)

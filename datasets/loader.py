@@ -1,0 +1,46 @@
+"""The loaders: batches made by worker processes that have no state and no randomness of their own."""
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from .epochs import EndlessBatches, EpochBatches, EveryItemOnce
+
+
+def epoch_loader(
+    dataset: Dataset, collate, batch_size: int, seed: int, workers: int, rank: int = 0, world: int = 1, what: str = "files"
+) -> DataLoader:
+    """Training batches: every epoch another keyed order of the items (`what` they are, for the message if there are too few)."""
+    return make_loader(dataset, EpochBatches(len(dataset), batch_size, seed, rank, world, what), collate, workers)
+
+
+def endless_loader(
+    dataset: Dataset, collate, batch_size: int, steps: int, seed: int, workers: int, rank: int = 0, world: int = 1
+) -> DataLoader:
+    """`steps` training batches an epoch of items that have no epochs of their own."""
+    return make_loader(dataset, EndlessBatches(len(dataset), batch_size, steps, seed, rank, world), collate, workers)
+
+
+def once_loader(
+    dataset: Dataset, collate, batch_size: int, workers: int = 0, rank: int = 0, world: int = 1, turn: int = -1
+) -> DataLoader:
+    """Every item once, in order, dealt over the ranks: for banks and for evaluation."""
+    return make_loader(dataset, EveryItemOnce(len(dataset), batch_size, rank, world, turn), collate, workers, persistent=False)
+
+
+def make_loader(dataset: Dataset, batches: Sampler, collate, workers: int = 0, persistent: bool = True) -> DataLoader:
+    """Batches of `dataset`, put together by `collate`, in the order of `batches` (lists of (index, turn))."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=workers,
+        persistent_workers=persistent and workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_one_thread,
+        # the loader draws a seed for its workers; nothing uses it, and the global generator is left alone
+        generator=torch.Generator(),
+    )
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)

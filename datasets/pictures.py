@@ -1,0 +1,94 @@
+"""Pictures from image files and from slices of volumes, as one list; and what the loader makes of them."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from .draws import keys
+from .files import Item
+from .fit import compact, fit_volume, robust_range
+from .image_views import multi_crop
+from .reading import open_volume, read_image, volume_shape
+from .volumes import widest_type
+
+
+class Pictures:
+    """Images first, then every slice of every volume: picture i is the i-th of that row, on every rank and in every run."""
+
+    def __init__(self, images: list[Item], volumes: list[Item] = ()):
+        self.images, self.volumes = list(images), list(volumes)
+        depths = [volume_shape(item.path)[2] for item in self.volumes]
+        self.first_slices = len(self.images) + np.concatenate([[0], np.cumsum(depths, dtype=np.int64)])
+
+    def __len__(self) -> int:
+        return int(self.first_slices[-1])
+
+    def read(self, index: int) -> tuple[np.ndarray, tuple[float, float]]:
+        """(H, W) pixels in a compact type, and their robust intensity range (that of the whole volume for a slice)."""
+        if index < len(self.images):
+            pixels = _own(read_image(self.images[index].path))
+            return pixels, robust_range(pixels)
+        number = int(np.searchsorted(self.first_slices, index, side="right")) - 1
+        path = self.volumes[number].path
+        return _own(_opened(path)[:, :, index - int(self.first_slices[number])]), _range_of(path)
+
+
+def _own(pixels: np.ndarray) -> np.ndarray:
+    return np.require(compact(np.asarray(pixels)), requirements=["C", "W"])
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(path: Path) -> np.ndarray:
+    return open_volume(path)
+
+
+@functools.lru_cache(maxsize=100_000)
+def _range_of(path: Path) -> tuple[float, float]:
+    volume = _opened(path)
+    stride = max(1, round((volume.size / 65536) ** (1 / 3)))
+    return robust_range(compact(np.ascontiguousarray(volume[::stride, ::stride, ::stride])))
+
+
+class CropDataset(Dataset):
+    """Multi-crops by (index, turn): nmb_crops[i] crops of size_crops[i] pixels, each of a keyed part of the picture."""
+
+    def __init__(self, pictures: Pictures, seed: int, nmb_crops, size_crops, min_scale_crops, max_scale_crops):
+        self.pictures, self.seed = pictures, seed
+        self.how = (tuple(nmb_crops), tuple(size_crops), tuple(min_scale_crops), tuple(max_scale_crops))
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, place: tuple[int, int]) -> dict:
+        index, turn = place
+        pixels, (low, high) = self.pictures.read(index)
+        crops = multi_crop(torch.from_numpy(pixels), keys(self.seed, "crops", turn, index), *self.how)
+        return {"index": index, "turn": turn, "low": low, "high": high, "crops": crops}
+
+
+class WholePictureDataset(Dataset):
+    """Whole pictures by (index, turn), fitted to `size` (H, W) at their centre, for evaluation."""
+
+    def __init__(self, pictures: Pictures, size: tuple[int, int]):
+        self.pictures, self.size = pictures, size
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, place: tuple[int, int]) -> dict:
+        index, turn = place
+        pixels, (low, high) = self.pictures.read(index)
+        fitted = fit_volume(pixels[:, :, None], (1, *self.size), None)
+        return {"index": index, "turn": turn, "low": low, "high": high, "crops": [fitted.slices]}
+
+
+def collate_pictures(samples: list[dict]) -> dict:
+    """A batch of B pictures: crops, a list with (B, n, s, s) for each resolution; low, high, index, turn (B,)."""
+    batch: dict = {name: torch.tensor([sample[name] for sample in samples]) for name in ("index", "turn")}
+    batch |= {name: torch.tensor([s[name] for s in samples], dtype=torch.float32) for name in ("low", "high")}
+    columns = list(zip(*(sample["crops"] for sample in samples)))
+    batch["crops"] = [torch.stack([c.to(widest_type([c.dtype for c in column])) for c in column]) for column in columns]
+    return batch

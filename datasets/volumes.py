@@ -1,0 +1,72 @@
+"""The volumes as the loader gives them: fitted, in their own compact type, with all that is needed to make views of them."""
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from .draws import keys, uniform
+from .files import Item
+from .fit import fit_volume
+from .reading import open_volume
+
+
+class VolumeDataset(Dataset):
+    """Items by (index, turn): the volume's number in the global list, and the pass over the data that keys its place.
+
+    target_shape: (N, H, W). `centred` volumes are fitted the same way in every pass (evaluation).
+    """
+
+    def __init__(
+        self, items: list[Item], target_shape: tuple[int, int, int], seed: int, fit: str = "shrink", centred: bool = False
+    ):
+        self.items, self.target_shape, self.seed, self.fit, self.centred = items, target_shape, seed, fit, centred
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, place: tuple[int, int]) -> dict:
+        index, turn = place
+        draws = None if self.centred else uniform(keys(self.seed, "place", turn, index), 3)
+        fitted = fit_volume(open_volume(self.items[index].path), self.target_shape, draws, self.fit)
+        return {"index": index, "turn": turn, "fitted": fitted}
+
+
+def collate_volumes(samples: list[dict]) -> dict[str, torch.Tensor]:
+    """A batch of B volumes, padded to the longest of them (N slices).
+
+    slices (B, N, H, W) in the widest type among them; count (B,) real slices; positions (B, N) float32 source slice numbers;
+    step (B,) source slices from one to the next; low, high (B,) intensity range; index, turn (B,) int64.
+    """
+    fitted = [sample["fitted"] for sample in samples]
+    longest = max(len(f.slices) for f in fitted)
+    dtype = widest_type([f.slices.dtype for f in fitted])
+    slices = torch.zeros((len(fitted), longest, *fitted[0].slices.shape[1:]), dtype=dtype)
+    positions = torch.zeros(len(fitted), longest)
+    for row, f in enumerate(fitted):
+        slices[row, : len(f.slices)] = f.slices.to(dtype)
+        positions[row, : len(f.slices)] = torch.from_numpy(f.positions)
+    numbers = {name: torch.tensor([getattr(f, name) for f in fitted], dtype=torch.float32) for name in ("step", "low", "high")}
+    whole = {name: torch.tensor([sample[name] for sample in samples]) for name in ("index", "turn")}
+    count = torch.tensor([len(f.slices) for f in fitted])
+    return {"slices": slices, "count": count, "positions": positions, **numbers, **whole}
+
+
+def intensities(pixels: torch.Tensor, low: torch.Tensor, high: torch.Tensor, normalise: str, dtype: torch.dtype) -> torch.Tensor:
+    """Pixels (B, …) of any type as `dtype`: their robust range brought to [0, 1], or as they are (`normalise` = none)."""
+    pixels = pixels.to(dtype)
+    if normalise == "none":
+        return pixels
+    low, high = (x.to(dtype).view(-1, *[1] * (pixels.ndim - 1)) for x in (low, high))
+    return ((pixels - low) / (high - low)).clamp_(0, 1)
+
+
+def standardise(pixels: torch.Tensor, normalise: str) -> torch.Tensor:
+    """Grey values in [0, 1] brought to the mean and deviation that the encoder expects (ImageNet's, over its channels)."""
+    return pixels if normalise == "none" else (pixels - 0.449) / 0.226
+
+
+def widest_type(dtypes: list[torch.dtype]) -> torch.dtype:
+    """The smallest type that holds all of them and that torch computes with: uint8, int16, uint16, int8 or float32."""
+    names = [str(dtype).removeprefix("torch.") for dtype in dtypes]
+    widest = np.result_type(*names)
+    return getattr(torch, widest.name if widest.itemsize <= 2 else "float32")

@@ -1,0 +1,104 @@
+"""Checkpoints as folders: complete, verified, and never half-written.
+
+`step-000123.tmp/` is filled, every file synced to disk and hashed into `manifest.json`, then the folder is renamed and
+`last` is pointed at it. A damaged folder is moved to `*.bad`, and the one before is taken.
+"""
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+
+from .errors import UserError
+
+FORMAT_VERSION = 1
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, as hexadecimal text."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Brings a file or a folder's entries to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomically(path: Path, write) -> None:
+    """Calls `write(temporary path)`, syncs, and renames to `path`: readers see the old file or the new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    write(temporary)
+    sync(temporary)
+    os.replace(temporary, path)
+    sync(path.parent)
+
+
+def save_checkpoint(root: Path, step: int, state: dict, keep_copy: bool = False) -> Path:
+    """Writes each entry of `state` as `<name>.pt` into `root/step-<step>`; all but the two newest go, save kept copies."""
+    folder = root / f"step-{step:06d}"
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name, value in state.items():
+        torch.save(value, temporary / f"{name}.pt")
+        sync(temporary / f"{name}.pt")
+    files = {path.name: sha256(path) for path in sorted(temporary.iterdir())}
+    manifest = {"format_version": FORMAT_VERSION, "step": step, "keep": keep_copy, "files": files}
+    (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    sync(temporary / "manifest.json")
+    sync(temporary)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(temporary, folder)
+    sync(root)
+    write_atomically(root / "last", lambda path: path.write_text(folder.name))
+    _drop_old(root, newest=folder.name)
+    return folder
+
+
+def load_checkpoint(root: Path) -> dict | None:
+    """The newest state that is whole, or None when there is none. Damaged ones are moved to `*.bad`, with a message."""
+    for folder in sorted(_steps(root), reverse=True):
+        reason = damage(folder)
+        if reason is None:
+            names = json.loads((folder / "manifest.json").read_text())["files"]
+            return {Path(n).stem: torch.load(folder / n, map_location="cpu", weights_only=True) for n in names}
+        bad = folder.with_name(folder.name + ".bad")
+        shutil.rmtree(bad, ignore_errors=True)
+        os.replace(folder, bad)
+        print(f"warning: {folder} is damaged ({reason}); moved to {bad.name}, taking the one before.", file=sys.stderr)
+    return None
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint folder, or None."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        if manifest["format_version"] > FORMAT_VERSION:
+            raise UserError(f"{folder} was written by a newer version (format {manifest['format_version']}); update this one.")
+        wrong = [name for name, digest in manifest["files"].items() if sha256(folder / name) != digest]
+    except (OSError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        if isinstance(error, UserError):
+            raise
+        return f"{type(error).__name__}: {error}"
+    return f"{', '.join(wrong)} changed since it was written" if wrong else None
+
+
+def _steps(root: Path) -> list[Path]:
+    return [path for path in root.glob("step-*") if path.is_dir() and path.name[5:].isdigit()]
+
+
+def _drop_old(root: Path, newest: str) -> None:
+    for folder in sorted(_steps(root))[:-2]:
+        manifest = folder / "manifest.json"
+        if folder.name != newest and not (manifest.exists() and json.loads(manifest.read_text()).get("keep")):
+            shutil.rmtree(folder)

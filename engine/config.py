@@ -1,0 +1,198 @@
+"""Constants of a script: one dataclass, which is its flags, its help text and its `config.yaml`.
+
+`Config` has what every pre-training script needs, `VolumeConfig` what stages 2 and 3 share. A script adds its own fields
+and calls `parse`. `--config FILE` reads a file back as if its lines stood first on the command line.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import tyro
+import yaml
+
+from .errors import UserError
+
+FORMAT_VERSION = 1
+
+
+@dataclass(kw_only=True)
+class Config:
+    # what goes in and out
+    pretrained_path: str = "weights"  # folder of weight files, those read and the one written
+    checkpoint_name: str = ""  # the weight file that this script writes, inside pretrained_path
+    dump_path: str = ""  # folder of this run: configuration, checkpoints, metrics ("" = runs/<script>)
+    log_dir: str = ""  # folder of TensorBoard events ("" = the run's folder)
+    tensorboard_name: str = "tensorboard"  # folder inside log_dir
+    overwrite: bool = False  # start over in a used folder, and replace a weight file that another run wrote
+    resume: Literal["auto", "never"] = "auto"  # go on from the last finished epoch of the same configuration, or refuse
+    # network
+    arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet50"  # the ResNet inside f_intra
+    normalise: Literal["robust", "none"] = "robust"  # intensities: percentiles to [0, 1], then mean and deviation; or raw
+    # optimisation
+    optimizer: Literal["adamw", "larc"] = "adamw"  # larc = SGD with layer-wise rates, as published
+    epochs: int = 100  # passes over the data
+    batch_size: int = 4  # items a process
+    base_lr: float = 1e-3  # highest learning rate
+    final_lr: float = 0.0  # learning rate at the end of the cosine
+    wd: float = 1e-6  # weight decay
+    warmup_epochs: int = 10  # epochs of linear warm-up, cut to the length of the run
+    start_warmup: float = 0.0  # learning rate at the start of the warm-up
+    # machine
+    workers: int = 2  # loader processes a process (0 = none)
+    precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"  # auto = bf16 where the processor has it, else fp32
+    use_fp16: bool = False  # the published name of --precision fp16
+    sync_bn: Literal["pytorch", "none"] = "pytorch"  # batch statistics over all processes, or of each one's own
+    checkpoint_freq: int = 25  # keep a copy of the checkpoint every so many epochs
+    seed: int = 31  # all draws are functions of it
+    config: str = ""  # YAML file with any of these constants; flags win over it
+
+
+@dataclass(kw_only=True)
+class VolumeConfig(Config):
+    # volumes
+    data_path: str = "training_data_3D"  # folder of volumes: <collection>/*.npy (H x W x C), NIfTI, MHA, NRRD
+    target_shape: tuple[int, int, int] = (64, 128, 128)  # slices, height, width that the network sees
+    fit: Literal["shrink", "crop"] = "shrink"  # larger volumes are shrunk to target_shape, or cut to their middle
+    view_policy: Literal["compose", "one"] = "compose"  # several of the seven transforms for a view, or one of them
+    # networks
+    d_model: int = 640  # D, length of slice and volume embeddings
+    dropout: float = 0.1  # in f_inter
+    mask_ratio: float = 0.1  # share of a volume's slices that are masked
+
+
+@dataclass(kw_only=True)
+class ImageConfig(Config):
+    # images
+    data_path: str = "training_data_2D"  # folder of pictures, `train/` inside it when there is one ("" = none)
+    volume_path: str = ""  # folder of volumes whose slices are learned from, too ("" = none)
+    nmb_crops: tuple[int, ...] = (2, 6)  # crops of a picture, by size
+    size_crops: tuple[int, ...] = (224, 96)  # their pixels
+    min_scale_crops: tuple[float, ...] = (0.14, 0.05)  # least share of the picture that a crop shows, by size
+    max_scale_crops: tuple[float, ...] = (1.0, 0.14)  # largest share
+    batch_size: int = 64  # pictures a process
+    # clusters
+    nmb_prototypes: tuple[int, ...] | Literal["auto"] = "auto"  # prototypes of each head; auto goes by the number of pictures
+    temperature: float = 0.1  # of the softmax over prototypes
+    freeze_prototypes_niters: int = 0  # steps during which the prototypes stay as they are
+
+
+@dataclass(kw_only=True)
+class JointConfig(VolumeConfig):
+    # what it starts from
+    resnet_pretrained: str = ""  # weights of stage 1, inside pretrained_path
+    trans_pretrained: str = ""  # weights of stage 2, inside pretrained_path
+    # images beside the volumes
+    image_path: str = ""  # folder of pictures, learned in the same steps ("" = none)
+    image_batch_size: int = 32  # pictures a process
+    image_min_scale: float = 0.25  # least share of a picture that a crop shows
+    # clusters
+    nmb_prototypes: tuple[int, ...] | Literal["auto"] = "auto"  # volume prototypes of each head; auto goes by the volumes
+    nmb_slice_prototypes: tuple[int, ...] | Literal["auto"] = "auto"  # slice prototypes of each head; auto goes by the slices
+    temperature: float = 0.1  # of the softmax over prototypes
+    freeze_prototypes_niters: int = 0  # steps during which the prototypes stay as they are
+    # L = L_inter + intra_weight L_intra + mask_weight L_mask
+    intra_weight: float = 1.0  # weight of the loss of slices and images
+    mask_weight: float = 1.0  # weight of the loss of masked slices
+
+
+ConfigType = TypeVar("ConfigType", bound=Config)
+
+
+def parse(config_class: type[ConfigType], argv: list[str] | None = None) -> ConfigType:
+    """The configuration that the command line (default: this process's) and its `--config` file ask for.
+
+    Raises `UserError` for an unknown flag (with the nearest one that exists), a value of the wrong type, an unreadable file.
+    """
+    words = _own_words(config_class, sys.argv[1:] if argv is None else argv)
+    file = words[words.index("--config") + 1] if "--config" in words[:-1] else ""
+    if file:
+        words = read_flags(config_class, file) + words
+    _refuse_unknown(config_class, words)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            config = tyro.cli(config_class, args=words, use_underscores=True, description=_description())
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UserError(_first_sentence(said.getvalue())) from None
+    if config.use_fp16:
+        config.precision = "fp16"
+    return config
+
+
+def read_flags(config_class: type[Config], path: str) -> list[str]:
+    """The words that a configuration file stands for: one flag for each of its lines."""
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not YAML"
+        raise UserError(f"--config {path} cannot be read ({reason}); give a config.yaml as a run writes it.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"--config {path} holds no `name: value` lines; give a config.yaml as a run writes it.")
+    values.pop("format_version", None)
+    words = []
+    for name, value in values.items():
+        if isinstance(value, bool):
+            words += [f"--{name}" if value else f"--no_{name}"]
+        else:
+            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    _refuse_unknown(config_class, words, where=f" in {path}")
+    return words
+
+
+def as_plain(config: Config) -> dict:
+    """The configuration as plain YAML values (tuples become lists)."""
+    values = dataclasses.asdict(config)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def write_config(config: Config, path: Path) -> None:
+    """Writes every constant of the run; `--config` reads it back."""
+    values = {"format_version": FORMAT_VERSION, **as_plain(config), "config": ""}
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+def _description() -> str:
+    return (sys.modules["__main__"].__doc__ or "").strip()
+
+
+def _own_words(config_class: type[Config], argv: list[str]) -> list[str]:
+    """Splits `--flag=value`, drops the launcher's `--local-rank`, takes `--flag true` and `--flag false` as people write them."""
+    switches = {field.name for field in dataclasses.fields(config_class) if field.type is bool}
+    words: list[str] = []
+    for word in (part for arg in argv for part in (arg.split("=", 1) if arg.startswith("--") else [arg])):
+        name = words[-1][2:].replace("-", "_") if words else ""
+        if name in switches and word.lower() in ("true", "1", "yes"):
+            continue
+        if name in switches and word.lower() in ("false", "0", "no"):
+            words[-1] = f"--no_{name}"
+        elif name == "local_rank" and not word.startswith("-"):
+            words.pop()
+        else:
+            words.append(word)
+    return words
+
+
+def _refuse_unknown(config_class: type[Config], words: list[str], where: str = "") -> None:
+    fields = dataclasses.fields(config_class)
+    known = {field.name for field in fields} | {f"no_{field.name}" for field in fields if field.type is bool}
+    for word in words:
+        name = word[2:].replace("-", "_")
+        if word.startswith("--") and name not in known | {"help"}:
+            near = difflib.get_close_matches(name, sorted(known), n=1)
+            hint = f"did you mean --{near[0]}?" if near else "--help lists the flags."
+            raise UserError(f"--{name}{where} is not a flag of this script; {hint}")
+
+
+def _first_sentence(box: str) -> str:
+    lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()]
+    body = lines[1 : next((i for i, line in enumerate(lines) if i and set(line) == {"─"}), len(lines))]
+    return re.sub(r"\s+", " ", " ".join(body)).strip() + "; --help describes every flag."

@@ -1,0 +1,43 @@
+"""The optimisers that `--optimizer` names."""
+
+import torch
+from timm.optim import Lars
+from torch import nn
+
+
+class Larc(Lars):
+    """timm's Lars as apex's LARC with clip=False (You et al. 2017): always adapted, never clipped, around momentum 0.9.
+
+    The one case in which the two differ is mended: a tensor whose gradient is zero is not decayed either.
+    """
+
+    def __init__(self, parameters, lr: float, weight_decay: float):
+        super().__init__(
+            parameters, lr=lr, momentum=0.9, weight_decay=weight_decay, trust_coeff=0.001, trust_clip=False, always_adapt=True
+        )
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            moved = [p for p in group["params"] if p.grad is not None]
+            if moved and group["weight_decay"]:
+                norms = torch._foreach_norm([p.grad for p in moved])
+                for parameter, norm in zip(moved, norms):
+                    # cancels the decay that Lars adds next
+                    parameter.grad.sub_(parameter * (norm == 0) * group["weight_decay"])
+        return super().step(closure)
+
+
+def make_optimizer(name: str, model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    """AdamW, or LARC as published: SGD with momentum 0.9, each tensor's gradient scaled by 0.001 |w| / (|g| + wd |w|).
+
+    AdamW leaves vectors (biases, norms, the mask token) out of the decay.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if name == "larc":
+        return Larc(parameters, lr, weight_decay)
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=lr)

@@ -1,0 +1,60 @@
+"""Ranks, devices and precision: decided once, from what the launcher set in the environment."""
+
+import contextlib
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from .errors import UserError
+
+
+@dataclass(frozen=True)
+class Process:
+    """This process among its group: `rank` of `world`, computing on `device`."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+
+def join_group() -> Process:
+    """Joins the process group of torchrun, torch.distributed.launch or SLURM; a plain `python` is a group of one.
+
+    CUDA processes talk over NCCL, others over gloo; several processes on one CPU share its cores.
+    """
+    env = os.environ
+    if "RANK" not in env and int(env.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in env:
+        env.update(RANK=env["SLURM_PROCID"], WORLD_SIZE=env["SLURM_NTASKS"], LOCAL_RANK=env["SLURM_LOCALID"])
+        if "MASTER_ADDR" not in env or "MASTER_PORT" not in env:
+            raise UserError("Under SLURM, MASTER_ADDR and MASTER_PORT must be exported: the first node's name and a free port.")
+    rank, world, local = (int(env.get(name, default)) for name, default in [("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)])
+    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    elif world > 1:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(env.get("LOCAL_WORLD_SIZE", world))))
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Process(rank, world, device)
+
+
+def leave_group() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def computing_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The type in which the networks multiply; `auto` is bf16 where the processor has it, else fp32."""
+    if precision == "auto":
+        fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+        precision = "bf16" if fast else "fp32"
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}[precision]
+
+
+def autocast(dtype: torch.dtype, device: torch.device):
+    """The autocast context of a forward pass; none for fp32 and fp64."""
+    if dtype in (torch.float32, torch.float64):
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype)

@@ -1,0 +1,316 @@
+"""The one object a script sees: processes, optimiser, schedule, saving, resuming, logging.
+
+The loop stays in the script: `for epoch in run.epochs()`, `for batch in run.batches(loader)`, `run.update(loss, parts)`.
+Nothing is written before `epochs()` begins, so that a script that refuses its input leaves no trace.
+"""
+
+import itertools
+import json
+import shutil
+import time
+import uuid
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from .checkpoint import load_checkpoint, save_checkpoint, sha256, write_atomically
+from .config import Config, as_plain, read_flags, parse, write_config
+from .errors import UserError, speaking_to_people
+from .logbook import Logbook
+from .optimizers import make_optimizer
+from .processes import autocast, computing_dtype, join_group, leave_group
+from .schedule import learning_rates
+from .sync_batchnorm import synchronize_batchnorm
+from .weights import refuse_foreign, write_weights
+
+LOG_EVERY = 10
+# a run may go on although these differ: they change neither what is computed nor what is written
+NOT_COMPARED = {"workers", "checkpoint_freq", "log_dir", "tensorboard_name", "overwrite", "resume", "config"}
+
+
+def start(config: Config, script: str) -> "Run":
+    """Joins the process group and gives the run of `script` (its file name)."""
+    return Run(config, Path(script).stem)
+
+
+class Run:
+    """One run of one script. Public: `device`, `rank`, `world`, `float_type`, `step`, `epoch`, `folder`, `output`."""
+
+    def __init__(self, config: Config, name: str):
+        process = join_group()
+        self.config, self.name = config, name
+        self.rank, self.world, self.device = process.rank, process.world, process.device
+        self.dtype = computing_dtype(config.precision, self.device)
+        self.float_type = torch.float64 if self.dtype == torch.float64 else torch.float32
+        self.folder = Path(config.dump_path or f"runs/{name}")
+        self.output = Path(config.pretrained_path) / config.checkpoint_name
+        self.step = self.epoch = 0
+        self.tracked: dict = {}
+        self.inputs: dict[str, str] = {}
+        self.report: dict[str, float] = {}
+        self._refuse_what_would_be_lost()
+        torch.manual_seed(config.seed)
+
+    # ---- before the loop
+
+    def input(self, name: str) -> Path:
+        """The path of an input weight file in `pretrained_path`; its hash goes into what this run writes."""
+        path = Path(self.config.pretrained_path) / name
+        if path.is_file():
+            self.inputs[str(path)] = sha256(path)
+        return path
+
+    def prepare(self, model: nn.Module, steps_per_epoch: int, **tracked) -> nn.Module:
+        """Moves `model` to the device, makes its optimiser and schedule, and returns it wrapped for several processes.
+
+        `tracked` objects (queue, memory bank, …) have `state_dict` and `load_state_dict`, and are saved and resumed.
+        """
+        config = self.config
+        model = model.to(self.device, self.float_type).to(memory_format=torch.channels_last)
+        if config.sync_bn == "pytorch":
+            model = synchronize_batchnorm(model)
+        self.model, self.tracked, self.steps_per_epoch = model, tracked, steps_per_epoch
+        self.optimizer = make_optimizer(config.optimizer, model, config.base_lr, config.wd)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        self.rates = learning_rates(
+            config.epochs, config.warmup_epochs, steps_per_epoch, config.base_lr, config.final_lr, config.start_warmup
+        )
+        model.forward = autocast_forward(model.forward, self.dtype, self.device)
+        if self.world == 1:
+            return model
+        cuda = [self.device] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(model, device_ids=cuda)
+
+    def freeze(self, model: nn.Module) -> nn.Module:
+        """`model` on the device, in eval mode and without gradients, for good."""
+        model = model.to(self.device, self.float_type).to(memory_format=torch.channels_last)
+        model.forward = autocast_forward(model.forward, self.dtype, self.device)
+        return model.eval().requires_grad_(False)
+
+    # ---- the loop
+
+    def epochs(self):
+        """Yields the numbers of the epochs still to do; each finished one is logged and saved."""
+        self._open()
+        for self.epoch in range(self.step // self.steps_per_epoch, self.config.epochs):
+            self.model.train()
+            self._begin_epoch()
+            yield self.epoch
+            self._end_epoch()
+        if self.rank == 0:
+            self.logbook.close()
+
+    def batches(self, *loaders):
+        """Yields the next batch of each loader, on the device (alone, when there is one loader); reseeds dropout each step.
+
+        A loader that is None gives None beside the others' batches.
+        """
+        for loader in filter(None, loaders):
+            loader.batch_sampler.set_epoch(self.epoch)
+        iterators = [itertools.repeat(None) if loader is None else iter(loader) for loader in loaders]
+        waiting = time.monotonic()
+        for batches in zip(*iterators):
+            self._waited += time.monotonic() - waiting
+            torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 4099 + self.rank)
+            batches = [self.to_device(batch) for batch in batches]
+            yield batches[0] if len(batches) == 1 else batches
+            waiting = time.monotonic()
+
+    def evaluate(self, loader):
+        """Yields the loader's batches on the device, without gradients and with the model in eval mode."""
+        self.model.eval()
+        with torch.no_grad():
+            for batch in loader:
+                yield self.to_device(batch)
+        self.model.train()
+
+    def to_device(self, batch: dict | None) -> dict | None:
+        """The batch with its tensors (also those in lists) on the device."""
+        if batch is None:
+            return None
+        move = lambda x: x.to(self.device, non_blocking=True) if isinstance(x, torch.Tensor) else x  # noqa: E731
+        return {k: [move(x) for x in v] if isinstance(v, list) else move(v) for k, v in batch.items()}
+
+    def update(self, loss: torch.Tensor, parts: dict[str, torch.Tensor] | None = None, frozen=None) -> None:
+        """One step of the optimiser at the scheduled rate. `frozen`: a module whose parameters stay as they are."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rates[self.step]
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        for parameter in frozen.parameters() if frozen is not None else ():
+            parameter.grad = None
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.step += 1
+        figures = torch.stack([loss.detach(), *(part.detach() for part in (parts or {}).values())]).float()
+        self._names, self._sums = ["loss", *(parts or {})], self._sums + figures
+        self._steps_done += 1
+        if self.rank == 0:
+            self.logbook.bar.update()
+        if self.step % LOG_EVERY == 0:
+            self._log_step(figures)
+
+    def log(self, **figures: float) -> None:
+        """Figures of this epoch beside the losses."""
+        self.report.update(figures)
+
+    def watch(self, guard) -> None:
+        """Logs what the collapse guard saw in this epoch, and says its warnings."""
+        figures, warnings = guard.report()
+        self.log(**figures)
+        for warning in warnings:
+            self.say(f"warning: {warning}")
+
+    def say(self, sentence: str) -> None:
+        """A sentence for the user, once."""
+        if self.rank == 0:
+            logbook = getattr(self, "logbook", None)
+            logbook.say(sentence) if logbook else print(sentence, flush=True)
+
+    # ---- after the loop
+
+    def finish(self, stage: str, method: str, state: dict[str, torch.Tensor], flat: bool = False) -> None:
+        """Writes the weight file of the stage, and leaves the process group."""
+        if self.rank == 0:
+            config = as_plain(self.config)
+            about = {"stage": stage, "method": method, "run": self.run_id, "config": config, "inputs": self.inputs}
+            write_weights(self.output, state, about, flat)
+            self.say(f"wrote {self.output}")
+        if self.world > 1:
+            dist.barrier()
+        leave_group()
+
+    # ---- inside
+
+    def _refuse_what_would_be_lost(self) -> None:
+        config, used = self.config, self.folder / "config.yaml"
+        if config.overwrite:
+            return
+        identity = self.folder / "run.json"
+        refuse_foreign(self.output, json.loads(identity.read_text())["id"] if identity.exists() else None, overwrite=False)
+        if not used.exists():
+            return
+        if config.resume == "never":
+            raise UserError(f"{self.folder} holds a run; choose another --dump_path, or start over with --overwrite.")
+        then, now = as_plain(parse(type(config), read_flags(type(config), str(used)))), as_plain(config)
+        changed = [f"{k} was {then[k]}, is {now[k]}" for k in now if then[k] != now[k] and k not in NOT_COMPARED]
+        if changed:
+            raise UserError(
+                f"{self.folder} holds a run of another configuration ({'; '.join(changed)}); "
+                "choose another --dump_path, or start over with --overwrite."
+            )
+
+    def _open(self) -> None:
+        """Makes the run's folder, or takes up what it holds."""
+        state = None
+        if self.rank == 0:
+            if self.config.overwrite:
+                shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+                for name in ("run.json", "config.yaml", "metrics.jsonl"):
+                    (self.folder / name).unlink(missing_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.run_id = self._identity()
+            write_config(self.config, self.folder / "config.yaml")
+        if self.world > 1:
+            dist.barrier()
+        state = load_checkpoint(self.folder / "checkpoints")
+        if state is not None:
+            self._restore(state)
+        if self.rank == 0:
+            self._cut_metrics(state)
+            events = Path(self.config.log_dir or self.folder) / self.config.tensorboard_name
+            self.logbook = Logbook(self.folder, events, self.name, self.step, len(self.rates))
+            self._announce(resumed=state is not None)
+
+    def _identity(self) -> str:
+        path = self.folder / "run.json"
+        if not path.exists():
+            text = json.dumps({"format_version": 1, "id": uuid.uuid4().hex, "script": self.name})
+            write_atomically(path, lambda temporary: temporary.write_text(text))
+        return json.loads(path.read_text())["id"]
+
+    def _announce(self, resumed: bool) -> None:
+        if self.step >= len(self.rates):
+            return self.say(f"{self.folder}: this run is finished; nothing is left to train.")
+        what = f"going on at epoch {self.step // self.steps_per_epoch + 1}" if resumed else "starting"
+        self.say(
+            f"{self.name}: {what} of {self.config.epochs} epochs of {self.steps_per_epoch} steps, {self.world} process(es) on "
+            f"{self.device.type}, {str(self.dtype).removeprefix('torch.')}, run in {self.folder}"
+        )
+
+    def _restore(self, state: dict) -> None:
+        self.step = state["position"]["step"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        for name, thing in self.tracked.items():
+            thing.load_state_dict(state[name])
+
+    def _cut_metrics(self, state: dict | None) -> None:
+        path = self.folder / "metrics.jsonl"
+        if path.exists():
+            with open(path, "r+b") as file:
+                file.truncate(state["position"]["metrics_bytes"] if state else 0)
+
+    def _begin_epoch(self) -> None:
+        self._sums, self._steps_done, self._waited = torch.zeros((), device=self.device), 0, 0.0
+        self._epoch_began = self._log_began = time.monotonic()
+        self._waited_before_log = 0.0
+        self.report = {}
+
+    def _mean_over_ranks(self, values: torch.Tensor) -> list[float]:
+        if self.world > 1:
+            dist.all_reduce(values)
+        return (values / self.world).tolist()
+
+    def _log_step(self, figures: torch.Tensor) -> None:
+        values = dict(zip(self._names, self._mean_over_ranks(figures.clone())))
+        self._refuse_nonfinite(values)
+        now = time.monotonic()
+        wait = (self._waited - self._waited_before_log) / max(now - self._log_began, 1e-9)
+        self._log_began, self._waited_before_log = now, self._waited
+        if self.rank == 0:
+            self.logbook.step(self.step, {**values, "lr": float(self.rates[self.step - 1]), "data_wait": wait})
+
+    def _refuse_nonfinite(self, values: dict[str, float]) -> None:
+        bad = [name for name, value in values.items() if not abs(value) < float("inf")]
+        if bad:
+            raise UserError(
+                f"{', '.join(bad)} is not a number at step {self.step}; lower --base_lr or use --precision fp32. "
+                f"The last finished epoch is kept in {self.folder}/checkpoints."
+            )
+
+    def _end_epoch(self) -> None:
+        values = dict(zip(self._names, self._mean_over_ranks(self._sums / self._steps_done)))
+        self._refuse_nonfinite(values)
+        figures = {**values, **self.report, "seconds": time.monotonic() - self._epoch_began, "data_wait_seconds": self._waited}
+        state = {name: thing.state_dict() for name, thing in self.tracked.items()}  # collective: every rank takes part
+        if self.rank:
+            return
+        self.logbook.epoch(self.step, self.epoch, self.config.epochs, figures)
+        state |= {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "position": {"step": self.step, "metrics_bytes": self.logbook.file.tell()},
+        }
+        keep = (self.epoch + 1) % self.config.checkpoint_freq == 0
+        save_checkpoint(self.folder / "checkpoints", self.step, state, keep_copy=keep)
+
+
+def autocast_forward(forward, dtype: torch.dtype, device: torch.device):
+    """`forward` under autocast; its floating-point results stay in the type that they were computed in."""
+
+    def wrapped(*args, **kwargs):
+        with autocast(dtype, device):
+            return forward(*args, **kwargs)
+
+    return wrapped
+
+
+def launch(config_class: type[Config], main) -> None:
+    """The last line of a script: parses the command line and runs `main(config)`."""
+    with speaking_to_people():
+        main(parse(config_class))

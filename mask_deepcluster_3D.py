@@ -1,0 +1,80 @@
+"""Stage 2: learns f_inter, a transformer over the slices of a volume, with f_intra frozen.
+
+A share of the slice embeddings is replaced by a learned token; f_inter and a linear decoder predict them from their
+neighbours. Loss: mean squared error on the masked slices only. R² says how much better that is than the mean embedding, and
+than interpolating between the neighbours.
+
+Reads    training_data_3D/<collection>/*.npy, weights/resnet_deepcluster2D.pth
+Writes   weights/mask_deepcluster.pth: f_intra with its map to D, f_inter, token, decoder
+Run      torchrun --nproc_per_node=2 mask_deepcluster_3D.py
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from datasets.files import find_volumes
+from datasets.loader import epoch_loader, once_loader
+from datasets.views import mask_draws, plain_view, two_views
+from datasets.volumes import VolumeDataset, collate_volumes
+from engine.config import VolumeConfig
+from engine.run import launch, start
+from losses.masked import MaskedScore, draw_mask, masked_slice_loss
+from models.masked_volume import MaskedVolumeModel
+from models.slice_encoder import SliceEncoder, embed_slices, pca_map
+from models.volume_encoder import VolumeEncoder
+from models.weights import load_resnet
+
+
+@dataclass(kw_only=True)
+class MaskConfig(VolumeConfig):
+    resnet_pretrained: str = "resnet_deepcluster2D.pth"  # weights of stage 1, inside pretrained_path
+    checkpoint_name: str = "mask_deepcluster.pth"
+    scored_volumes: int = 256  # volumes, at most, on which R² is measured every epoch, whole and with masks of their own
+
+
+def main(config: MaskConfig, method: str = "deepcluster") -> None:
+    run = start(config, __file__ if method == "deepcluster" else f"mask_{method}_3D.py")
+    items = find_volumes(config.data_path)
+    volumes = VolumeDataset(items, config.target_shape, config.seed, config.fit)
+    loader = epoch_loader(
+        volumes, collate_volumes, config.batch_size, config.seed, config.workers, run.rank, run.world, "volumes"
+    )
+    slice_encoder = SliceEncoder(config.arch, config.d_model)
+    load_resnet(slice_encoder, run.input(config.resnet_pretrained))
+    slice_encoder = run.freeze(slice_encoder)
+    model = MaskedVolumeModel(VolumeEncoder(config.d_model, dropout=config.dropout))
+    network = run.prepare(model, len(loader))
+
+    scored = VolumeDataset(items[: config.scored_volumes], config.target_shape, config.seed, config.fit, centred=True)
+    plain = once_loader(scored, collate_volumes, config.batch_size, config.workers, run.rank, run.world)
+
+    def embed(pixels, real):
+        with torch.no_grad():
+            return embed_slices(slice_encoder, pixels, real)
+
+    def score():
+        """R² on whole volumes, each with a mask that no training step uses."""
+        tally = MaskedScore()
+        for batch in run.evaluate(plain):
+            pixels, real = plain_view(batch, config.normalise, run.float_type)
+            targets = embed(pixels, real)
+            masked = draw_mask(mask_draws(batch, config.seed, real.shape[1], views=1), real, config.mask_ratio)
+            tally.add(model(targets, real, masked), targets, real, masked)
+        return tally.compute()
+
+    for _epoch in run.epochs():
+        for batch in run.batches(loader):
+            view = two_views(batch, config.seed, config.view_policy, config.normalise, run.float_type)
+            targets = embed(view.pixels, view.real)
+            masked = draw_mask(mask_draws(batch, config.seed, view.real.shape[1]), view.real, config.mask_ratio)
+
+            loss = masked_slice_loss(network(targets, view.real, masked), targets, masked)
+            run.update(loss)
+        run.log(**score())
+    state = {f"slice_encoder.{k}": v for k, v in slice_encoder.state_dict().items()}
+    run.finish("mask", method, state | {f"masked.{k}": v for k, v in model.state_dict().items()})
+
+
+if __name__ == "__main__":
+    launch(MaskConfig, main)

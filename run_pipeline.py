@@ -1,0 +1,184 @@
+"""Stages 1 → 2 → 3 → evaluation, from a folder of volumes and a folder of images to joint weights and a table.
+
+With volumes only, stage 1 learns from their slices; with images only, the pipeline ends after stage 1. A stage is skipped when
+its output is there and nothing that it depends on has changed: its configuration, its data, the code, its input weights.
+
+Reads    training_data_3D/<collection>/*, images with --image_path
+Writes   runs/<name>/weights/*.pth, runs/<name>/<stage>/, runs/<name>/evaluation/
+Run      python run_pipeline.py --method swav --data_path training_data_3D --image_path training_data_2D
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from rich.console import Console
+
+from datasets.files import find_images, find_volumes
+from engine.checkpoint import sha256, write_atomically
+from engine.config import parse
+from engine.errors import UserError, speaking_to_people
+ROOT = Path(__file__).resolve().parent
+CODE = ("models", "datasets", "losses", "engine")
+
+
+@dataclass(kw_only=True)
+class PipelineConfig:
+    method: Literal["deepcluster", "swav", "both"] = "swav"  # the clustering of stages 1 and 3
+    data_path: str = ""  # folder of volumes ("" = none: stage 1 alone)
+    image_path: str = ""  # folder of images ("" = none: stage 1 learns from slices of the volumes)
+    name: str = "pipeline"  # everything is written to runs/<name>
+    nproc: int = 1  # processes a stage
+    # constants that several stages share
+    arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet50"  # the ResNet inside f_intra
+    target_shape: tuple[int, int, int] = (64, 128, 128)  # slices, height, width that the network sees
+    workers: int = 2  # loader processes a process (0 = none)
+    seed: int = 31  # all draws are functions of it
+    stage1: str = ""  # YAML file with further constants of stage 1 ("" = its defaults)
+    stage2: str = ""  # likewise of stage 2
+    stage3: str = ""  # likewise of stage 3
+    # evaluation
+    eval_data_path: str = ""  # folder of volumes with labels.csv ("" = data_path)
+    eval_image_path: str = ""  # folder of images with labels.csv ("" = image_path)
+    config: str = ""  # YAML file with any of these constants; flags win over it
+
+
+def main(config: PipelineConfig) -> None:
+    if not config.data_path and not config.image_path:
+        raise UserError("Nothing to learn from; name a folder with --data_path (volumes), --image_path (images), or both.")
+    volumes = find_volumes(config.data_path) if config.data_path else []
+    images = find_images(config.image_path) if config.image_path else []
+    print(f"{len(volumes)} volumes, {len(images)} images → runs/{config.name}", flush=True)
+    methods = ["deepcluster", "swav"] if config.method == "both" else [config.method]
+    rows, weights = [], []
+    for method in methods:
+        for stage in stages(config, method):
+            rows.append(run_stage(config, stage, fingerprint(volumes + images)))
+            weights.append(stage["writes"])
+    if not volumes:
+        print("There are images only, so this ends after stage 1; stages 2 and 3 learn from volumes (--data_path).")
+    figures = evaluate(config, weights)
+    show(rows, figures)
+
+
+def stages(config: PipelineConfig, method: str) -> list[dict]:
+    """The stages of one method: script, file of constants, flags, input weights, the file it writes."""
+    weights = Path("runs") / config.name / "weights"
+    names = [f"resnet_{method}2D.pth", f"mask_{method}.pth", f"{method}3D.pth"]
+    scripts = [f"ssl_{method}_2D.py", f"mask_{method}_3D.py", f"ssl_{method}_3D.py"]
+    shape = list(config.target_shape)
+    slices = {} if config.image_path else {"volume_path": config.data_path}
+    flags = [
+        {"data_path": config.image_path, **slices},
+        {"data_path": config.data_path, "target_shape": shape},
+        {"data_path": config.data_path, "target_shape": shape, "image_path": config.image_path},
+    ]
+    shared = {"arch": config.arch, "workers": config.workers, "seed": config.seed, "pretrained_path": str(weights)}
+    files = [config.stage1, config.stage2, config.stage3]
+    return [
+        {
+            "script": scripts[i],
+            "folder": Path("runs") / config.name / Path(scripts[i]).stem,
+            "constants": {**read_constants(files[i]), **shared, **flags[i]},
+            "reads": [weights / name for name in names[:i]],
+            "writes": weights / names[i],
+        }
+        for i in range(3 if config.data_path else 1)
+    ]
+
+
+def read_constants(path: str) -> dict:
+    """The constants of a stage's YAML file. Raises `UserError` when it cannot be read."""
+    if not path:
+        return {}
+    try:
+        return yaml.safe_load(Path(path).read_text()) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read as YAML ({error}); give a file of `name: value` lines.") from None
+
+
+def run_stage(config: PipelineConfig, stage: dict, data: str) -> dict:
+    """Runs a stage unless its output is up to date, and returns its line of the table."""
+    folder, record = stage["folder"], stage["folder"] / "stage.json"
+    depends = {
+        "constants": {**stage["constants"], "nproc": config.nproc},
+        "data": data,
+        "code": code_of(stage["script"]),
+        "inputs": {str(path): sha256(path) for path in stage["reads"]},
+    }
+    done = json.loads(record.read_text()) if record.exists() else {}
+    if stage["writes"].exists() and done.get("depends") == depends and done.get("output") == sha256(stage["writes"]):
+        print(f"{stage['script']}: up to date, skipped", flush=True)
+        return done["row"]
+    changed = bool(done) and done.get("depends") != depends
+    constants = {**stage["constants"], "dump_path": str(folder), "overwrite": changed or not interrupted(folder, depends)}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "depends.json", lambda path: path.write_text(json.dumps(depends)))
+    (folder / "constants.yaml").write_text(yaml.safe_dump(constants, sort_keys=False))
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={config.nproc}"] if config.nproc > 1 else []
+    began = time.monotonic()
+    code = subprocess.run([sys.executable, *launcher, str(ROOT / stage["script"]), "--config", str(folder / "constants.yaml")])
+    if code.returncode:
+        raise UserError(f"{stage['script']} ended with code {code.returncode}; mend what it says and run the same command again.")
+    row = {"script": stage["script"], "seconds": time.monotonic() - began, **last_epoch(folder)}
+    done = {"depends": depends, "output": sha256(stage["writes"]), "row": row}
+    write_atomically(record, lambda path: path.write_text(json.dumps(done, indent=1)))
+    return row
+
+
+def interrupted(folder: Path, depends: dict) -> bool:
+    """Did an earlier try at this very stage stop half-way, so that its checkpoints can be gone on with?"""
+    path = folder / "depends.json"
+    return path.exists() and json.loads(path.read_text()) == json.loads(json.dumps(depends))
+
+
+def code_of(script: str) -> str:
+    """A hash of everything that a stage's script imports from this project."""
+    paths = [ROOT / script, ROOT / script.replace("swav", "deepcluster")]
+    paths += sorted(path for package in CODE for path in (ROOT / package).glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+
+
+def fingerprint(items: list) -> str:
+    """A hash of names and sizes of all files to learn from."""
+    listed = [(item.name, item.path.stat().st_size, item.path.stat().st_mtime_ns) for item in items]
+    return hashlib.sha256(repr(listed).encode()).hexdigest()
+
+
+def last_epoch(folder: Path) -> dict:
+    """The figures of a run's last epoch, from its `metrics.jsonl`."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == "epoch"][-1]
+
+
+def evaluate(config: PipelineConfig, weights: list[Path]) -> dict:
+    """Scores all weights beside the baselines, in a process of its own."""
+    output = Path("runs") / config.name / "evaluation"
+    words = ["--weights", *map(str, weights), "--target_shape", *map(str, config.target_shape), "--output", str(output)]
+    words += ["--data_path", config.eval_data_path or config.data_path, "--image_path", config.eval_image_path or config.image_path]
+    words += ["--arch", config.arch, "--workers", str(config.workers), "--seed", str(config.seed)]
+    if subprocess.run([sys.executable, str(ROOT / "evaluate_embeddings.py"), *words]).returncode:
+        raise UserError("evaluate_embeddings.py failed; mend what it says and run the same command again.")
+    return json.loads((output / "evaluation.json").read_text())
+
+
+def show(rows: list[dict], figures: dict) -> None:
+    """The table that everything ends in."""
+    kinds = [kind for kind in ("images", "volumes") if kind in next(iter(figures.values()))]
+    table = Table("stage", "time", "loss (ln K)", "clusters in use", "R² masked", *(f"kNN {kind}" for kind in kinds))
+    for name in ("raw pixels", "random weights"):
+        table.add_row(name, *[""] * 4, *(cell(figures[name][kind], "knn") for kind in kinds))
+    for row, name in zip(rows, list(figures)[2:]):
+        table.add_row(row["script"], f"{row['seconds']:.0f} s", *stage_cells(row), *(cell(figures[name][k], "knn") for k in kinds))
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+if __name__ == "__main__":
+    with speaking_to_people():
+        main(parse(PipelineConfig))

@@ -1,0 +1,87 @@
+"""Stage 1, DeepClusterV2: learns f_intra, a ResNet on slices, from unlabelled pictures.
+
+Every epoch the embeddings of all pictures are clustered by spherical k-means; the centroids become the prototypes, and each
+crop of a picture must tell the picture's cluster (Caron et al. 2018, 2020).
+
+Reads    training_data_2D/train/<collection>/*.png, and slices of volumes with --volume_path
+Writes   weights/resnet_deepcluster2D.pth, flat torchvision names
+Run      torchrun --nproc_per_node=2 ssl_deepcluster_2D.py
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from datasets.draws import keys
+from datasets.files import find_pictures
+from datasets.loader import epoch_loader, once_loader
+from datasets.pictures import CropDataset, Pictures, collate_pictures
+from datasets.views import picture_crops
+from engine.config import ImageConfig
+from engine.run import launch, start
+from losses.collapse import CollapseGuard
+from losses.deepcluster import deepcluster_loss
+from losses.kmeans import auto_prototypes
+from losses.memory_bank import MemoryBank
+from models.image_model import ImageModel
+from models.slice_encoder import SliceEncoder
+
+
+@dataclass(kw_only=True)
+class DeepClusterImageConfig(ImageConfig):
+    checkpoint_name: str = "resnet_deepcluster2D.pth"
+    nmb_crops: tuple[int, ...] = (2,)
+    size_crops: tuple[int, ...] = (224,)
+    min_scale_crops: tuple[float, ...] = (0.08,)
+    max_scale_crops: tuple[float, ...] = (1.0,)
+    kmeans_iterations: int = 10
+
+
+def main(config: DeepClusterImageConfig) -> None:
+    run = start(config, __file__)
+    pictures = Pictures(*find_pictures(config.data_path, config.volume_path))
+    crops_of = CropDataset(
+        pictures, config.seed, config.nmb_crops, config.size_crops, config.min_scale_crops, config.max_scale_crops
+    )
+    loader = epoch_loader(
+        crops_of, collate_pictures, config.batch_size, config.seed, config.workers, run.rank, run.world, "pictures"
+    )
+    heads = auto_prototypes(len(pictures), config.nmb_prototypes, heads=3)
+    model = ImageModel(SliceEncoder(config.arch), heads)
+    bank = MemoryBank(len(pictures), model.output_dim)
+    guard = CollapseGuard({"images": heads[0]})
+    network = run.prepare(model, len(loader), bank=bank, guard=guard)
+
+    def fill_bank():
+        loader = once_loader(crops_of, collate_pictures, config.batch_size, config.workers, run.rank, run.world)
+        for batch in run.evaluate(loader):
+            projections, _ = model(picture_crops(batch, config.seed, config.normalise, run.float_type)[:2])
+            for crop in range(2):
+                bank.write(crop, batch["index"], projections[crop])
+
+    for epoch in run.epochs():
+        if not bank.full:
+            fill_bank()
+        assignments = []  # of every picture, for each head
+        for head, clusters in enumerate(heads):
+            seed = int(keys(config.seed, "k-means", epoch, head) >> 1)
+            centroids, assigned = bank.cluster(head % 2, clusters, config.kmeans_iterations, seed)
+            model.prototypes.set_(head, centroids)
+            assignments.append(assigned)
+
+        for batch in run.batches(loader):
+            crops = picture_crops(batch, config.seed, config.normalise, run.float_type)
+            projections, scores = network(crops)  # a crop: (B, 128), and (B, K) for each head
+            targets = [assigned[batch["index"]].repeat(len(crops)) for assigned in assignments]
+            loss = deepcluster_loss([torch.cat(of_head) for of_head in zip(*scores)], targets, config.temperature)
+
+            run.update(loss, frozen=model.prototypes if run.step < config.freeze_prototypes_niters else None)
+            for crop in range(2):
+                bank.write(crop, batch["index"], projections[crop])
+            guard.add("images", targets[0][: len(batch["index"])], projections[0], loss)
+        run.watch(guard)
+    run.finish("image", "deepcluster", model.slice_encoder.resnet.state_dict(), flat=True)
+
+
+if __name__ == "__main__":
+    launch(DeepClusterImageConfig, main)

@@ -1,0 +1,73 @@
+"""Stage 1, SwAV: learns f_intra, a ResNet on slices, from unlabelled pictures.
+
+Several crops of a picture must fall to the same prototypes. Codes, the soft assignments of the two large crops, come from
+Sinkhorn-Knopp, which uses all prototypes equally; every other crop predicts them (Caron et al. 2020).
+
+Reads    training_data_2D/train/<collection>/*.png, and slices of volumes with --volume_path
+Writes   weights/resnet_swav2D.pth, flat torchvision names
+Run      torchrun --nproc_per_node=2 ssl_swav_2D.py
+"""
+
+from dataclasses import dataclass
+
+from datasets.files import find_pictures
+from datasets.loader import epoch_loader
+from datasets.pictures import CropDataset, Pictures, collate_pictures
+from datasets.views import picture_crops
+from engine.config import ImageConfig
+from engine.run import launch, start
+from losses.collapse import CollapseGuard
+from losses.kmeans import auto_prototypes
+from losses.swav import EmbeddingQueue, swav_codes, swav_loss
+from models.image_model import ImageModel
+from models.slice_encoder import SliceEncoder
+
+
+@dataclass(kw_only=True)
+class SwavImageConfig(ImageConfig):
+    checkpoint_name: str = "resnet_swav2D.pth"
+    epsilon: float = 0.05  # smoothness of the codes
+    sinkhorn_iterations: int = 3
+    queue_length: int = 0  # earlier pictures that the codes of a step are computed with (0 = none)
+    epoch_queue_starts: int = 0  # first epoch that uses the queue
+
+
+def main(config: SwavImageConfig) -> None:
+    run = start(config, __file__)
+    pictures = Pictures(*find_pictures(config.data_path, config.volume_path))
+    crops_of = CropDataset(
+        pictures, config.seed, config.nmb_crops, config.size_crops, config.min_scale_crops, config.max_scale_crops
+    )
+    loader = epoch_loader(
+        crops_of, collate_pictures, config.batch_size, config.seed, config.workers, run.rank, run.world, "pictures"
+    )
+    heads = auto_prototypes(len(pictures), config.nmb_prototypes)
+    model = ImageModel(SliceEncoder(config.arch), heads)
+    queue = EmbeddingQueue(config.queue_length, model.output_dim)
+    guard = CollapseGuard({"images": heads[0]})
+    network = run.prepare(model, len(loader), queue=queue, guard=guard)
+
+    for epoch in run.epochs():
+        for batch in run.batches(loader):
+            crops = picture_crops(batch, config.seed, config.normalise, run.float_type)
+            projections, scores = network(crops)  # a crop: (B, 128), and (B, K) for each head
+
+            loss = 0.0
+            for head in range(len(heads)):
+                of_head = [crop[head] for crop in scores]
+                codes = []
+                for crop in range(2):
+                    queued = model.prototypes(queue.share(crop))[head] if queue.ready and epoch >= config.epoch_queue_starts else None
+                    codes.append(swav_codes(of_head[crop], queued, config.epsilon, config.sinkhorn_iterations))
+                loss = loss + swav_loss(of_head, codes, config.temperature) / len(heads)
+
+            run.update(loss, frozen=model.prototypes if run.step < config.freeze_prototypes_niters else None)
+            model.prototypes.normalize_()
+            queue.push(projections[:2])
+            guard.add("images", codes[0], projections[0], loss)
+        run.watch(guard)
+    run.finish("image", "swav", model.slice_encoder.resnet.state_dict(), flat=True)
+
+
+if __name__ == "__main__":
+    launch(SwavImageConfig, main)

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.errors import DataError
+from datasets.files import find_images, find_pictures, find_volumes
+
+
+def write_images(root, names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(root / name)
+
+
+def test_train_is_taken_when_there_is_one(tmp_path):
+    write_images(tmp_path, ["train/b/1.png", "train/a/1.PNG", "valid/a/2.png", "test/a/3.png"])
+    items = find_images(tmp_path)
+    assert [item.name for item in items] == ["train/a/1.PNG", "train/b/1.png"]
+    assert [item.collection for item in items] == ["a", "b"]
+    assert [item.name for item in find_images(tmp_path, splits=("test",))] == ["test/a/3.png"]
+
+
+def test_a_flat_folder_and_a_nested_one_are_found(tmp_path):
+    write_images(tmp_path, ["x.png", "a/b/y.jpg"])
+    assert [(i.name, i.collection) for i in find_images(tmp_path)] == [("a/b/y.jpg", "a"), ("x.png", "")]
+
+
+def test_volumes_marked_test_are_not_seen_in_pretraining(tmp_path):
+    for name in ("1.npy", "2.npy", "3.npy"):
+        np.save(tmp_path / name, np.zeros((2, 2, 2)))
+    (tmp_path / "labels.csv").write_text("path,label,subject,split\n1.npy,x,s1,train\n2.npy,y,s2,test\n")
+    assert [(i.name, i.label, i.subject) for i in find_volumes(tmp_path)] == [("1.npy", "x", "s1"), ("3.npy", "", "")]
+    assert [i.name for i in find_volumes(tmp_path, splits=("test",))] == ["2.npy"]
+
+
+def test_images_marked_test_in_the_table_are_not_seen_even_inside_train(tmp_path):
+    write_images(tmp_path, ["train/1.png", "train/2.png"])
+    (tmp_path / "labels.csv").write_text("path,label,split\ntrain/2.png,x,test\n")
+    assert [i.name for i in find_images(tmp_path)] == ["train/1.png"]
+
+
+@pytest.mark.parametrize("find", [find_images, find_volumes])
+def test_a_missing_and_an_empty_folder_are_named(tmp_path, find):
+    with pytest.raises(DataError, match="nowhere is not a folder"):
+        find(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=str(tmp_path)):
+        find(tmp_path)
+
+
+def test_a_table_without_its_columns_is_refused(tmp_path):
+    np.save(tmp_path / "1.npy", np.zeros((2, 2, 2)))
+    (tmp_path / "labels.csv").write_text("file,class\n1.npy,x\n")
+    with pytest.raises(DataError, match="labels.csv needs the columns"):
+        find_volumes(tmp_path)
+
+
+def test_pictures_need_one_of_the_two_folders():
+    with pytest.raises(DataError, match="--volume_path"):
+        find_pictures("", "")

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import SimpleITK
+from PIL import Image
+
+from datasets.errors import DataError
+from datasets.reading import open_volume, read_image, volume_shape
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".mha", ".nrrd"])
+def test_medical_files_are_read_as_rows_columns_slices(tmp_path, ending):
+    volume = np.arange(2 * 3 * 4, dtype=np.int16).reshape(2, 3, 4)  # H W C
+    path = tmp_path / f"v{ending}"
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(np.moveaxis(volume, -1, 0)), str(path))
+    assert np.array_equal(open_volume(path), volume)
+    assert open_volume(path).dtype == np.int16
+    assert volume_shape(path) == (2, 3, 4)
+
+
+def test_npy_stays_on_disk_in_its_own_type(tmp_path):
+    np.save(tmp_path / "v.npy", np.ones((3, 4, 5), np.int16))
+    volume = open_volume(tmp_path / "v.npy")
+    assert isinstance(volume, np.memmap)
+    assert volume.dtype == np.int16
+    assert volume_shape(tmp_path / "v.npy") == (3, 4, 5)
+
+
+@pytest.mark.parametrize(
+    "array, reason",
+    [
+        (np.zeros((2, 2)), "H x W x C"),
+        (np.zeros((2, 2, 0)), "none of them 0"),
+        (np.zeros((2, 2, 2), complex), "real numbers"),
+        (np.array([[[{}]]], dtype=object), "cannot be read"),
+    ],
+)
+def test_what_is_no_volume_is_refused_with_the_reason(tmp_path, array, reason):
+    np.save(tmp_path / "odd.npy", array, allow_pickle=True)
+    with pytest.raises(DataError, match=rf"odd.npy.*{reason}"):
+        open_volume(tmp_path / "odd.npy")
+
+
+def test_damaged_files_are_refused(tmp_path):
+    for name in ("a.npy", "a.nii.gz", "a.png"):
+        (tmp_path / name).write_bytes(b"<html>not found</html>")
+    for name, read in [("a.npy", open_volume), ("a.nii.gz", open_volume), ("a.nii.gz", volume_shape), ("a.png", read_image)]:
+        with pytest.raises(DataError, match=f"{name} cannot be read"):
+            read(tmp_path / name)
+
+
+def test_pictures_are_grey_in_8_and_16_bit(tmp_path):
+    Image.fromarray(np.full((3, 5, 3), 100, np.uint8)).save(tmp_path / "rgb.png")
+    Image.fromarray(np.full((3, 5), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    assert read_image(tmp_path / "rgb.png").dtype == np.uint8
+    assert np.array_equal(read_image(tmp_path / "rgb.png"), np.full((3, 5), 100))
+    assert np.array_equal(read_image(tmp_path / "deep.png"), np.full((3, 5), 40_000))
+    assert read_image(tmp_path / "deep.png").dtype == np.uint16
