@@ -1,0 +1,123 @@
+"""Deformable attention in one dimension: keys and values are read at about N/4 learned, fractional positions of the sequence.
+
+Xia et al., Vision Transformer with Deformable Attention (2022), in the one-dimensional form of the library
+`deformable-attention`, whose parameter names are kept. Axes: B batch, G offset groups, H heads, C channels, N items, M keys.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class DeformableAttention(nn.Module):
+    """Attention over a sequence (B, N, C), for sequences of any length in one batch.
+
+    sampling: "da020" reads at the learned positions (library 0.0.19 and later); "da018" is the broken sampler of 0.0.18, which
+    the published environment pins: every key is the middle of the sequence times max(0, 1 - |p| / 2), p the position in [-1, 1].
+    least_keys: a sequence of n items has at least min(least_keys, n) keys.
+    """
+
+    def __init__(
+        self, dim: int, heads: int = 8, head_dim: int = 64, groups: int | None = None, downsample: int = 4,
+        offset_scale: float = 2.0, offset_kernel: int = 6, sampling: str = "da020", least_keys: int = 4,
+    ):  # fmt: skip
+        super().__init__()
+        self.heads, self.groups, self.stride, self.kernel = heads, groups or heads, downsample, offset_kernel
+        self.scale, self.sampling, self.least_keys = head_dim**-0.5, sampling, least_keys
+        self.offset_scale = offset_scale
+        self.padding = (offset_kernel - downsample) // 2
+        inner, per_group = heads * head_dim, heads * head_dim // self.groups
+        self.to_offsets = nn.Sequential(
+            nn.Conv1d(per_group, per_group, offset_kernel, stride=downsample, padding=self.padding, groups=per_group),
+            nn.GELU(),
+            nn.Conv1d(per_group, 1, 1, bias=False),
+        )
+        self.rel_pos_bias = PositionBias(dim // 4, heads // self.groups)
+        self.to_q = nn.Conv1d(dim, inner, 1, groups=self.groups, bias=False)
+        self.to_k = nn.Conv1d(dim, inner, 1, groups=self.groups, bias=False)
+        self.to_v = nn.Conv1d(dim, inner, 1, groups=self.groups, bias=False)
+        self.to_out = nn.Conv1d(inner, dim, 1)
+
+    def forward(self, x: torch.Tensor, real: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, N, C) attended; zero at padding. real: (B, N) bool, the first n of each sequence; None = all."""
+        return self.attend(x, real)[0]
+
+    def attend(self, x: torch.Tensor, real: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """The output (B, N, C) and the attention map (B, H, N, M)."""
+        batch, items, channels = x.shape
+        if real is None:
+            real = x.new_ones((batch, items), dtype=torch.bool)
+        length = real.sum(1)
+        x = (x * real[..., None]).transpose(1, 2)  # (B, C, N); what is zero cannot be read
+        q = self.to_q(x)
+        keys = self.key_count(length)
+        positions = self._positions(q, keys)  # (B, G, M) in [-1, 1]
+        sampled = self._sample(x.view(batch, self.groups, channels // self.groups, items), positions, length)
+        sampled = sampled.reshape(batch, channels, -1).to(x.dtype)
+        q, k, v = (self._split(t) for t in (q, self.to_k(sampled), self.to_v(sampled)))  # (B, H, N or M, head_dim)
+
+        own = 2 * torch.arange(items, device=x.device) / (length - 1).clamp(min=1)[:, None] - 1  # (B, N)
+        distance = own[:, None, :, None] - positions[:, :, None, :]  # (B, G, N, M)
+        scores = self.scale * q @ k.transpose(-1, -2) + self.rel_pos_bias(distance).flatten(1, 2)
+        surplus = torch.arange(positions.shape[-1], device=x.device) >= keys[:, None]
+        weights = scores.masked_fill(surplus[:, None, None], -torch.inf).softmax(-1)
+        out = self.to_out((weights.to(v.dtype) @ v).transpose(-1, -2).flatten(1, 2))  # (B, C, N)
+        return out.transpose(1, 2) * real[..., None], weights
+
+    def key_count(self, length: torch.Tensor) -> torch.Tensor:
+        """The number of keys of sequences of the given lengths: what the strided convolution gives, but not too few."""
+        regular = torch.div(length + 2 * self.padding - self.kernel, self.stride, rounding_mode="floor") + 1
+        return torch.maximum(regular, length.clamp(max=self.least_keys)).clamp(min=1)
+
+    def _positions(self, q: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        batch, _, items = q.shape
+        most = int(self.key_count(torch.tensor(items)))
+        needed = (most - 1) * self.stride + self.kernel - 2 * self.padding
+        grouped = F.pad(q.reshape(batch * self.groups, -1, items), (0, max(0, needed - items)))
+        offsets = self.offset_scale * self.to_offsets(grouped)[..., :most].tanh()
+        offsets = offsets.view(batch, self.groups, most).to(torch.promote_types(q.dtype, torch.float32))
+        grid = torch.arange(most, device=q.device) + offsets
+        return 2 * grid / (keys - 1).clamp(min=1)[:, None, None] - 1
+
+    def _sample(self, x: torch.Tensor, positions: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
+        """x (B, G, C/G, N) at positions (B, G, M) → (B, G, C/G, M): linear between items, zero outside."""
+        length = length[:, None, None]
+        if self.sampling == "da018":
+            middle = ((length - 1) / 2).expand_as(positions).to(positions.dtype)
+            return _interpolate(x, middle) * (1 - positions.abs() / 2).clamp(min=0)[:, :, None]
+        return _interpolate(x, ((positions + 1) * length - 1) / 2)
+
+    def _split(self, x: torch.Tensor) -> torch.Tensor:
+        return x.unflatten(1, (self.heads, -1)).transpose(-1, -2)
+
+
+class PositionBias(nn.Module):
+    """A bias for each head from the signed log distance between query and key, by a small network."""
+
+    def __init__(self, dim: int, heads_per_group: int):
+        super().__init__()
+        self.mlp = nn.ModuleList(
+            [
+                nn.Sequential(nn.Linear(1, dim), nn.ReLU()),
+                nn.Sequential(nn.Linear(dim, dim), nn.ReLU()),
+                nn.Linear(dim, heads_per_group),
+            ]
+        )
+
+    def forward(self, distance: torch.Tensor) -> torch.Tensor:
+        """(B, G, N, M) → (B, G, heads per group, N, M)."""
+        bias = (distance.sign() * distance.abs().log1p())[..., None]
+        for layer in self.mlp:
+            bias = layer(bias)
+        return bias.movedim(-1, 2)
+
+
+def _interpolate(x: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+    """x (B, G, C, N) at the fractional items `place` (B, G, M), linearly, zero outside."""
+    below = place.detach().floor()
+    sampled = 0.0
+    for item, weight in ((below, below + 1 - place), (below + 1, place - below)):
+        inside = (item >= 0) & (item < x.shape[-1])
+        index = item.clamp(0, x.shape[-1] - 1).long()[:, :, None].expand(-1, -1, x.shape[2], -1)
+        sampled = sampled + x.gather(-1, index) * (weight * inside)[:, :, None]
+    return sampled

@@ -1,0 +1,35 @@
+"""The network of stage 1: f_intra, a projection head, prototypes."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import torch
+from torch import nn
+
+from .heads import ProjectionHead, Prototypes
+from .slice_encoder import SliceEncoder
+
+
+class ImageModel(nn.Module):
+    """Crops of pictures → unit projections and scores. The head stands on the last stage of the ResNet, as VISSL's does."""
+
+    def __init__(self, slice_encoder: SliceEncoder, prototypes: Sequence[int], hidden_dim: int = 2048, output_dim: int = 128):
+        super().__init__()
+        self.output_dim = output_dim
+        self.slice_encoder = slice_encoder
+        self.head = ProjectionHead(slice_encoder.pooled_dim, hidden_dim, output_dim)
+        self.prototypes = Prototypes(output_dim, prototypes)
+        # stage 1 does not train the map to D
+        slice_encoder.to_embedding.requires_grad_(False)
+
+    def forward(self, crops: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[list[torch.Tensor]]]:
+        """crops: (B, 1, s, s) each, equal sizes together → a crop's projections (B, 128), and its scores (B, K) a head.
+
+        Crops of one size make one pass through the encoder, as in SwAV.
+        """
+        pooled = []
+        for _, same in groupby(crops, key=lambda crop: crop.shape[-1]):
+            images = torch.cat(list(same)).contiguous(memory_format=torch.channels_last)
+            pooled.append(self.slice_encoder.pooled(images))
+        projections = self.head(torch.cat(pooled)).chunk(len(crops))
+        return list(projections), [self.prototypes(projection) for projection in projections]

@@ -1,0 +1,60 @@
+"""The network of stage 3: both encoders with all their heads."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from .heads import ProjectionHead, Prototypes
+from .masked_volume import MaskedVolumeModel
+from .slice_encoder import SliceEncoder, embed_slices
+from .volume_encoder import VolumeEncoder, volume_embedding
+
+
+class JointOutput(NamedTuple):
+    """B volumes of N slices (M of them real), I images, prototypes K a head."""
+
+    slice_embeddings: torch.Tensor  # (B, N, D), zero at padding
+    predictions: torch.Tensor  # (B, N, D), of the masked slices
+    volume_embeddings: torch.Tensor  # (B, D) unit
+    volume_scores: list[torch.Tensor]  # a head: (B, K)
+    projections: torch.Tensor  # (M + I, 128) unit: real slices in the order of `real`, then images
+    scores: list[torch.Tensor]  # a head: (M + I, K)
+
+
+class JointModel(nn.Module):
+    """Volumes and images → embeddings and scores. Only real slices go through f_intra; images in a pass of their own."""
+
+    def __init__(
+        self,
+        slice_encoder: SliceEncoder,
+        volume_encoder: VolumeEncoder,
+        volume_prototypes: Sequence[int],
+        slice_prototypes: Sequence[int],
+        head_dim: int = 128,
+    ):
+        super().__init__()
+        dim = slice_encoder.embedding_dim
+        self.head_dim = head_dim
+        self.slice_encoder = slice_encoder
+        self.masked = MaskedVolumeModel(volume_encoder, dim)
+        self.slice_head = ProjectionHead(dim, dim, head_dim)
+        self.volume_prototypes = Prototypes(dim, volume_prototypes)
+        self.slice_prototypes = Prototypes(head_dim, slice_prototypes)
+
+    def forward(
+        self, pixels: torch.Tensor, real: torch.Tensor, masked: torch.Tensor, images: torch.Tensor | None = None
+    ) -> JointOutput:
+        """pixels (B, N, H, W), real and masked (B, N) bool, images (I, 1, h, w) or None."""
+        slices = embed_slices(self.slice_encoder, pixels, real)
+        hidden = self.masked.volume_encoder(slices, real)
+        volumes = volume_embedding(hidden, real)
+        predictions = self.masked(slices, real, masked)
+        pictures = slices[real]
+        if images is not None:
+            pictures = torch.cat([pictures, self.slice_encoder(images.contiguous(memory_format=torch.channels_last))])
+        projections = self.slice_head(pictures)
+        return JointOutput(
+            slices, predictions, volumes, self.volume_prototypes(volumes), projections, self.slice_prototypes(projections)
+        )

@@ -1,0 +1,82 @@
+"""f_intra: a ResNet on one slice, its features, and the map from features to the slice embedding."""
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+
+
+class SliceEncoder(nn.Module):
+    """torchvision's ResNet, its names kept in `resnet`, and `to_embedding`, a linear map from slice features to D.
+
+    feature_dim: length of the slice features (ResNet-50: 256 + 512 + 1024 + 2048); pooled_dim: of the last stage alone.
+    """
+
+    def __init__(self, arch: str = "resnet50", embedding_dim: int = 640):
+        super().__init__()
+        self.arch, self.embedding_dim = arch, embedding_dim
+        self.resnet = getattr(torchvision.models, arch)(weights=None)
+        self.pooled_dim = self.resnet.fc.in_features
+        self.resnet.fc = nn.Identity()
+        self.feature_dim = sum(self.pooled_dim // 2**i for i in range(4))
+        self.to_embedding = nn.Linear(self.feature_dim, embedding_dim)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Slice embeddings (B, D) of images (B, 1 or 3, H, W), of unit root mean square: no loss depends on the map's scale."""
+        embedded = self.to_embedding(self.features(images))
+        return F.normalize(embedded.to(_exact(embedded.dtype)), dim=-1) * self.embedding_dim**0.5
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Slice features (B, feature_dim): the four stages, each averaged over pixels and L2-normalised, joined."""
+        stages = [stage.mean((2, 3), dtype=_exact(stage.dtype)) for stage in self._stages(images)]
+        return torch.cat([F.normalize(stage, dim=-1) for stage in stages], dim=-1)
+
+    def pooled(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, pooled_dim): the last stage averaged over pixels."""
+        last = self._stages(images)[-1]
+        return last.mean((2, 3), dtype=_exact(last.dtype))
+
+    def _stages(self, images: torch.Tensor) -> list[torch.Tensor]:
+        net = self.resnet
+        if images.shape[0] == 0:
+            return [images.new_zeros(0, self.pooled_dim // 2**i, 1, 1) for i in (3, 2, 1, 0)]
+        weight = net.conv1.weight
+        if images.shape[1] == 1:
+            weight = weight.sum(1, keepdim=True)  # three equal channels, at a third of the work
+        x = F.conv2d(images, weight, stride=2, padding=3)
+        x = net.maxpool(net.relu(net.bn1(x)))
+        stages = []
+        for layer in (net.layer1, net.layer2, net.layer3, net.layer4):
+            x = layer(x)
+            stages.append(x)
+        return stages
+
+
+def embed_slices(encoder: nn.Module, pixels: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Slice embeddings (B, N, D) of volumes (B, N, H, W), zero at padding, which the encoder does not see."""
+    embedded = encoder(pixels[real][:, None].contiguous(memory_format=torch.channels_last))
+    out = embedded.new_zeros(*real.shape, embedded.shape[-1])
+    out[real] = embedded
+    return out
+
+
+def orthogonal_map(feature_dim: int, embedding_dim: int, seed: int) -> torch.Tensor:
+    """A seeded (D, feature_dim) float32 matrix with orthonormal rows (columns, when D is the larger)."""
+    noise = torch.randn(max(feature_dim, embedding_dim), min(feature_dim, embedding_dim), generator=torch.Generator().manual_seed(seed))
+    q = torch.linalg.qr(noise.double())[0].float()
+    return q if embedding_dim >= feature_dim else q.T.contiguous()
+
+
+@torch.no_grad()
+def set_map(encoder: SliceEncoder, features: torch.Tensor, seed: int) -> None:
+    """Fixes the map to D: a seeded rotation of the slice features, centred on the mean of `features` (M, feature_dim).
+
+    Without the centring all slice embeddings share one large direction, and what tells slices apart is a remainder.
+    """
+    weight = orthogonal_map(encoder.feature_dim, encoder.embedding_dim, seed)
+    encoder.to_embedding.weight.copy_(weight)
+    encoder.to_embedding.bias.copy_(-(weight.double() @ features.double().mean(0).cpu()).float())
+
+
+def _exact(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from models.masked_volume import MaskedVolumeModel
+from models.volume_encoder import VolumeEncoder, volume_embedding
+from tests import reference_recipe as recipe
+
+has_reference = pytest.mark.skipif(not recipe.FOLDER.exists(), reason="the stored arrays are not here")
+CASES = [(axis, sampling) for axis in ("slices", "features") for sampling in ("da018", "da020")]
+
+
+@pytest.fixture(autouse=True)
+def float64_grid():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def probe(name, seed, array):
+    return [array.ravel() @ recipe.draw("probe/" + name, seed, array.size), np.linalg.norm(array)]
+
+
+def stored_case(kind, axis, sampling):
+    stored = np.load(recipe.FOLDER / f"{kind}_{axis.removesuffix('s')}_axis_{sampling}.npz")
+    return stored, int(stored["seed"]), VolumeEncoder(axis=axis, sampling=sampling).double().eval()
+
+
+@has_reference
+@pytest.mark.parametrize("axis, sampling", CASES)
+def test_equals_the_published_encoder_and_volume_embedding(axis, sampling):
+    stored, seed, encoder = stored_case("encoder", axis, sampling)
+    recipe.fill(encoder, seed, prefix="inter.encoder.")
+    with torch.no_grad():
+        hidden = encoder(recipe.inputs("input/slice_embeddings", seed, (2, 64, 640)))
+    assert np.allclose(probe("layer3", seed, hidden.numpy()), stored["layer3_f64_probe"], rtol=1e-9)
+    assert np.allclose(volume_embedding(hidden), stored["volume_f64"], rtol=1e-9, atol=1e-13)
+
+
+@has_reference
+@pytest.mark.parametrize("axis, sampling", CASES)
+def test_equals_the_published_masked_model(axis, sampling):
+    stored, seed, encoder = stored_case("masked", axis, sampling)
+    model = MaskedVolumeModel(encoder).double().eval()
+    names = {"token": "mask_token", "decoder.weight": "decoder.weight", "decoder.bias": "decoder.bias"}
+    published = {k: names.get(k) or k.replace("volume_encoder.", "encoder.encoder.") for k in model.state_dict()}
+    model.load_state_dict({k: recipe.tensor(published[k], seed, v) for k, v in model.state_dict().items()})
+    with torch.no_grad():
+        out = model(recipe.inputs("input/view1", seed, (2, 64, 640)), None, torch.tensor(stored["mask"])[..., 0].bool())
+    assert np.allclose(probe("output", seed, out.numpy()), stored["output_f64_probe"], rtol=1e-9)
+
+
+def tiny(**changes):
+    torch.manual_seed(0)
+    return VolumeEncoder(32, layers=2, feedforward_dim=16, heads=4, head_dim=8, **changes).double().eval()
+
+
+@pytest.mark.parametrize("lengths", [(6, 9), (1, 98), (4, 33, 20)])
+def test_a_volume_alone_and_in_a_padded_batch_has_the_same_embedding(lengths):
+    encoder, longest = tiny(), max(lengths)
+    slices = torch.randn(len(lengths), longest, 32)
+    real = torch.arange(longest) < torch.tensor(lengths)[:, None]
+    hidden = encoder(slices, real)
+    assert not hidden[~real].any()
+    together = volume_embedding(hidden, real)
+    for row, n in enumerate(lengths):
+        assert torch.allclose(together[row], volume_embedding(encoder(slices[row : row + 1, :n]))[0], atol=1e-12)
+    assert torch.allclose(together.norm(dim=1), torch.ones(len(lengths)))
+
+
+def test_the_masked_model_does_not_see_what_is_masked():
+    model = MaskedVolumeModel(tiny(), 32).double().eval()
+    slices = torch.randn(1, 12, 32)
+    masked = torch.zeros(1, 12, dtype=torch.bool)
+    masked[0, [3, 7]] = True
+    changed = torch.where(masked[..., None], torch.randn(1, 12, 32), slices)
+    assert torch.equal(model(slices, None, masked), model(changed, None, masked))
+    assert not torch.equal(model(slices, None, masked), model(slices, None, ~masked))
+
+
+def test_features_axis_mixes_features_of_a_fixed_number_of_slices():
+    encoder = VolumeEncoder(40, layers=1, feedforward_dim=16, heads=8, head_dim=4, axis="features", slices=8).double().eval()
+    out, weights = encoder.layers[0].attention.attend(torch.randn(1, 40, 8))
+    assert out.shape == (1, 40, 8) and weights.shape == (1, 8, 40, 10)
+    assert F.layer_norm(encoder(torch.randn(2, 8, 40)), (40,)).isfinite().all()
