@@ -19,11 +19,12 @@ from datasets.views import mask_draws, plain_view, two_views
 from datasets.volumes import VolumeDataset, collate_volumes
 from engine.config import VolumeConfig
 from engine.run import launch, start
+from losses.distributed import all_sum
 from losses.masked import MaskedScore, draw_mask, masked_slice_loss
 from models.masked_volume import MaskedVolumeModel
-from models.slice_encoder import SliceEncoder, embed_slices, pca_map
+from models.pretrained import load_resnet
+from models.slice_encoder import SliceEncoder, embed_slices, set_map
 from models.volume_encoder import VolumeEncoder
-from models.weights import load_resnet
 
 
 @dataclass(kw_only=True)
@@ -43,8 +44,8 @@ def main(config: MaskConfig, method: str = "deepcluster") -> None:
     slice_encoder = SliceEncoder(config.arch, config.d_model)
     load_resnet(slice_encoder, run.input(config.resnet_pretrained))
     slice_encoder = run.freeze(slice_encoder)
-    model = MaskedVolumeModel(VolumeEncoder(config.d_model, dropout=config.dropout))
-    network = run.prepare(model, len(loader))
+    model = MaskedVolumeModel(VolumeEncoder(config.d_model, dropout=config.dropout), config.d_model)
+    network = run.prepare(model, len(loader), slice_encoder=slice_encoder)
 
     scored = VolumeDataset(items[: config.scored_volumes], config.target_shape, config.seed, config.fit, centred=True)
     plain = once_loader(scored, collate_volumes, config.batch_size, config.workers, run.rank, run.world)
@@ -52,6 +53,16 @@ def main(config: MaskConfig, method: str = "deepcluster") -> None:
     def embed(pixels, real):
         with torch.no_grad():
             return embed_slices(slice_encoder, pixels, real)
+
+    def mean_features():
+        """(feature_dim,): of the real slices of the scored volumes, over all ranks."""
+        total = torch.zeros(slice_encoder.feature_dim + 1, dtype=torch.float64, device=run.device)
+        for batch in run.evaluate(plain):
+            pixels, real = plain_view(batch, config.normalise, run.float_type)
+            features = slice_encoder.features(pixels[real][:, None])
+            total += torch.cat([features.double().sum(0), real.sum().double()[None]])
+        total = all_sum(total)
+        return total[:-1] / total[-1]
 
     def score():
         """R² on whole volumes, each with a mask that no training step uses."""
@@ -63,6 +74,8 @@ def main(config: MaskConfig, method: str = "deepcluster") -> None:
             tally.add(model(targets, real, masked), targets, real, masked)
         return tally.compute()
 
+    # f_intra's map to D is made here, once: stage 3 goes on with it
+    set_map(slice_encoder, mean_features(), config.seed)
     for _epoch in run.epochs():
         for batch in run.batches(loader):
             view = two_views(batch, config.seed, config.view_policy, config.normalise, run.float_type)

@@ -24,6 +24,7 @@ from datasets.files import find_images, find_volumes
 from engine.checkpoint import sha256, write_atomically
 from engine.config import parse
 from engine.errors import UserError, speaking_to_people
+
 ROOT = Path(__file__).resolve().parent
 CODE = ("models", "datasets", "losses", "engine")
 
@@ -125,7 +126,9 @@ def run_stage(config: PipelineConfig, stage: dict, data: str) -> dict:
     began = time.monotonic()
     code = subprocess.run([sys.executable, *launcher, str(ROOT / stage["script"]), "--config", str(folder / "constants.yaml")])
     if code.returncode:
-        raise UserError(f"{stage['script']} ended with code {code.returncode}; mend what it says and run the same command again.")
+        raise UserError(
+            f"{stage['script']} ended with code {code.returncode}; mend what it says and run the same command again."
+        )
     row = {"script": stage["script"], "seconds": time.monotonic() - began, **last_epoch(folder)}
     done = {"depends": depends, "output": sha256(stage["writes"]), "row": row}
     write_atomically(record, lambda path: path.write_text(json.dumps(done, indent=1)))
@@ -161,7 +164,12 @@ def evaluate(config: PipelineConfig, weights: list[Path]) -> dict:
     """Scores all weights beside the baselines, in a process of its own."""
     output = Path("runs") / config.name / "evaluation"
     words = ["--weights", *map(str, weights), "--target_shape", *map(str, config.target_shape), "--output", str(output)]
-    words += ["--data_path", config.eval_data_path or config.data_path, "--image_path", config.eval_image_path or config.image_path]
+    words += [
+        "--data_path",
+        config.eval_data_path or config.data_path,
+        "--image_path",
+        config.eval_image_path or config.image_path,
+    ]
     words += ["--arch", config.arch, "--workers", str(config.workers), "--seed", str(config.seed)]
     if subprocess.run([sys.executable, str(ROOT / "evaluate_embeddings.py"), *words]).returncode:
         raise UserError("evaluate_embeddings.py failed; mend what it says and run the same command again.")
@@ -175,7 +183,9 @@ def show(rows: list[dict], figures: dict) -> None:
     for name in ("raw pixels", "random weights"):
         table.add_row(name, *[""] * 4, *(cell(figures[name][kind], "knn") for kind in kinds))
     for row, name in zip(rows, list(figures)[2:]):
-        table.add_row(row["script"], f"{row['seconds']:.0f} s", *stage_cells(row), *(cell(figures[name][k], "knn") for k in kinds))
+        table.add_row(
+            row["script"], f"{row['seconds']:.0f} s", *stage_cells(row), *(cell(figures[name][k], "knn") for k in kinds)
+        )
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 

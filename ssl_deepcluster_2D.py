@@ -14,14 +14,14 @@ import torch
 
 from datasets.draws import keys
 from datasets.files import find_pictures
-from datasets.loader import epoch_loader, once_loader
+from datasets.loader import bank_loaders, epoch_loader
 from datasets.pictures import CropDataset, Pictures, collate_pictures
 from datasets.views import picture_crops
 from engine.config import ImageConfig
 from engine.run import launch, start
 from losses.collapse import CollapseGuard
 from losses.deepcluster import deepcluster_loss
-from losses.kmeans import auto_prototypes
+from losses.kmeans import prototype_counts
 from losses.memory_bank import MemoryBank
 from models.image_model import ImageModel
 from models.slice_encoder import SliceEncoder
@@ -46,15 +46,15 @@ def main(config: DeepClusterImageConfig) -> None:
     loader = epoch_loader(
         crops_of, collate_pictures, config.batch_size, config.seed, config.workers, run.rank, run.world, "pictures"
     )
-    heads = auto_prototypes(len(pictures), config.nmb_prototypes, heads=3)
+    heads = prototype_counts(config.nmb_prototypes, len(pictures), heads=3)
     model = ImageModel(SliceEncoder(config.arch), heads)
     bank = MemoryBank(len(pictures), model.output_dim)
     guard = CollapseGuard({"images": heads[0]})
     network = run.prepare(model, len(loader), bank=bank, guard=guard)
 
     def fill_bank():
-        loader = once_loader(crops_of, collate_pictures, config.batch_size, config.workers, run.rank, run.world)
-        for batch in run.evaluate(loader):
+        """Every picture once, in eval mode, before the first clustering."""
+        for batch in run.evaluate(*bank_loaders([loader], config.workers, run.rank, run.world)):
             projections, _ = model(picture_crops(batch, config.seed, config.normalise, run.float_type)[:2])
             for crop in range(2):
                 bank.write(crop, batch["index"], projections[crop])
@@ -68,6 +68,7 @@ def main(config: DeepClusterImageConfig) -> None:
             centroids, assigned = bank.cluster(head % 2, clusters, config.kmeans_iterations, seed)
             model.prototypes.set_(head, centroids)
             assignments.append(assigned)
+        guard.compare("images", assignments[0])
 
         for batch in run.batches(loader):
             crops = picture_crops(batch, config.seed, config.normalise, run.float_type)

@@ -17,7 +17,7 @@ from datasets.views import picture_crops
 from engine.config import ImageConfig
 from engine.run import launch, start
 from losses.collapse import CollapseGuard
-from losses.kmeans import auto_prototypes
+from losses.kmeans import prototype_counts
 from losses.swav import EmbeddingQueue, swav_codes, swav_loss
 from models.image_model import ImageModel
 from models.slice_encoder import SliceEncoder
@@ -41,7 +41,7 @@ def main(config: SwavImageConfig) -> None:
     loader = epoch_loader(
         crops_of, collate_pictures, config.batch_size, config.seed, config.workers, run.rank, run.world, "pictures"
     )
-    heads = auto_prototypes(len(pictures), config.nmb_prototypes)
+    heads = prototype_counts(config.nmb_prototypes, len(pictures))
     model = ImageModel(SliceEncoder(config.arch), heads)
     queue = EmbeddingQueue(config.queue_length, model.output_dim)
     guard = CollapseGuard({"images": heads[0]})
@@ -57,7 +57,11 @@ def main(config: SwavImageConfig) -> None:
                 of_head = [crop[head] for crop in scores]
                 codes = []
                 for crop in range(2):
-                    queued = model.prototypes(queue.share(crop))[head] if queue.ready and epoch >= config.epoch_queue_starts else None
+                    queued = (
+                        model.prototypes(queue.share(crop))[head]
+                        if queue.ready and epoch >= config.epoch_queue_starts
+                        else None
+                    )
                     codes.append(swav_codes(of_head[crop], queued, config.epsilon, config.sinkhorn_iterations))
                 loss = loss + swav_loss(of_head, codes, config.temperature) / len(heads)
 

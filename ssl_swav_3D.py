@@ -14,16 +14,19 @@ from dataclasses import dataclass
 
 import torch
 
-from datasets.joint import joint_loaders, slice_rows
+from datasets.joint import joint_loaders
 from datasets.views import mask_draws, picture_crops, two_views
 from engine.config import JointConfig
 from engine.run import launch, start
 from losses.collapse import CollapseGuard
-from losses.kmeans import auto_prototypes
+from losses.kmeans import prototype_counts
 from losses.masked import draw_mask, masked_slice_loss
-from losses.matching import match_slices
+from losses.pairs import paired_rows
 from losses.swav import EmbeddingQueue, swav_codes, swav_loss
-from models.joint import start_joint_model
+from models.joint import JointModel
+from models.pretrained import load_joint_start
+from models.slice_encoder import SliceEncoder
+from models.volume_encoder import VolumeEncoder
 
 
 @dataclass(kw_only=True)
@@ -33,30 +36,68 @@ class SwavJointConfig(JointConfig):
     checkpoint_name: str = "swav3D.pth"
     epsilon: float = 0.05  # smoothness of the codes
     sinkhorn_iterations: int = 3
-    queue_length: int = 0  # earlier volumes that the codes of a step are computed with (0 = none)
-    epoch_queue_starts: int = 0  # first epoch that uses the queue
-    slice_queue_length: int | Literal["auto"] = "auto"  # the same for slices and images
+    queue_length: int = 64  # earlier volumes that the codes of a step are computed with (0 = none)
+    slice_queue_length: int = 1024  # the same for slices and images
+    epoch_queue_starts: int = 0  # first epoch that uses the queues
 
 
 def main(config: SwavJointConfig) -> None:
     run = start(config, __file__)
     loader, image_loader = joint_loaders(config, run.rank, run.world)
-    heads, slice_heads = joint_prototypes(config, loader, image_loader)
-    model = start_joint_model(
-        config, heads, slice_heads, run.input(config.resnet_pretrained), run.input(config.trans_pretrained)
-    )
+    heads = prototype_counts(config.nmb_prototypes, len(loader.dataset))
+    slice_heads = prototype_counts(config.nmb_slice_prototypes, sum(loader.dataset.depths()))
+    encoders = SliceEncoder(config.arch, config.d_model), VolumeEncoder(config.d_model, dropout=config.dropout)
+    model = JointModel(*encoders, heads, slice_heads)
+    load_joint_start(model, run.input(config.resnet_pretrained), run.input(config.trans_pretrained))
     queue = EmbeddingQueue(config.queue_length, config.d_model)
     slice_queue = EmbeddingQueue(config.slice_queue_length, model.head_dim)
     guard = CollapseGuard({"volumes": heads[0], "slices": slice_heads[0]})
     network = run.prepare(model, len(loader), queue=queue, slice_queue=slice_queue, guard=guard)
 
-    def swapped(scores, prototypes, queue):
-        """SwAV loss of two views' scores [(B, K) of view a, of view b] a head; and the codes of view a."""
-        ...
+    def swapped(a, b, prototypes, queue):
+        """SwAV's loss of two views (scores, one (rows, K) a head), and the codes of the first head for view a."""
+        loss, of_first = 0.0, None
+        earlier = (
+            [prototypes(queue.share(view)) for view in (0, 1)]
+            if queue.ready and run.epoch >= config.epoch_queue_starts
+            else None
+        )
+        for head, pair in enumerate(zip(a, b)):
+            queued = [scores[head] for scores in earlier] if earlier else [None, None]
+            codes = [swav_codes(pair[v], queued[v], config.epsilon, config.sinkhorn_iterations) for v in (0, 1)]
+            loss = loss + swav_loss(pair, codes, config.temperature) / len(a)
+            of_first = codes[0] if of_first is None else of_first
+        return loss, of_first
 
-    for epoch in run.epochs():
+    for _epoch in run.epochs():
         for batch, pictures in run.batches(loader, image_loader):
             view = two_views(batch, config.seed, config.view_policy, config.normalise, run.float_type)
             masked = draw_mask(mask_draws(batch, config.seed, view.real.shape[1]), view.real, config.mask_ratio)
-            crops = picture_crops(pictures, config.seed, config.normalise, run.float_type) if pictures else None
+            crops = picture_crops(pictures, config.seed, config.normalise, run.float_type) if pictures else []
             out = network(view.pixels, view.real, masked, torch.cat(crops) if crops else None)
+
+            a, b = zip(*(scores.chunk(2) for scores in out.volume_scores))
+            inter, volume_codes = swapped(a, b, model.prototypes.volumes, queue)
+
+            images = len(pictures["index"]) if pictures else 0
+            same_a, same_b, matched = paired_rows(view.positions, view.real, view.step, images)
+            a, b = zip(*((scores[same_a], scores[same_b]) for scores in out.scores))
+            intra, slice_codes = swapped(a, b, model.prototypes.slices, slice_queue)
+
+            mask = masked_slice_loss(out.predictions, out.slice_embeddings, masked)
+            loss = inter + config.intra_weight * intra + config.mask_weight * mask
+            parts = {"inter": inter, "intra": intra, "mask": mask, "matched": matched}
+            run.update(loss, parts, frozen=model.prototypes if run.step < config.freeze_prototypes_niters else None)
+
+            for prototypes in model.prototypes.children():
+                prototypes.normalize_()
+            queue.push(out.volume_embeddings.chunk(2))
+            slice_queue.push([out.projections[same_a], out.projections[same_b]])
+            guard.add("volumes", volume_codes, out.volume_embeddings.chunk(2)[0], inter)
+            guard.add("slices", slice_codes, out.projections[same_a], intra)
+        run.watch(guard)
+    run.finish("joint", "swav", model.state_dict())
+
+
+if __name__ == "__main__":
+    launch(SwavJointConfig, main)

@@ -69,11 +69,16 @@ class EndlessBatches(Sampler[list[tuple[int, int]]]):
 
 
 class EveryItemOnce(Sampler[list[tuple[int, int]]]):
-    """Every index once, dealt over the ranks in blocks; for filling banks and for evaluation. Keyed as pass `turn`."""
+    """Every index once, in order, batches dealt over the ranks; for evaluation. Keyed as pass `turn`.
 
-    def __init__(self, count: int, batch_size: int, rank: int = 0, world: int = 1, turn: int = -1):
-        self.batches = [range(i, min(i + batch_size, count)) for i in range(0, count, batch_size)][rank::world]
-        self.turn = turn
+    With `steps`, that many batches on every rank, from the start again when they run out: for filling banks, where the ranks must
+    take equally many steps, and seeing an item twice does no harm.
+    """
+
+    def __init__(self, count: int, batch_size: int, rank: int = 0, world: int = 1, turn: int = -1, steps: int | None = None):
+        batches = [range(i, min(i + batch_size, count)) for i in range(0, count, batch_size)]
+        mine = range(rank, len(batches) if steps is None else steps * world, world)
+        self.batches, self.turn = [batches[i % len(batches)] for i in mine], turn
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -70,7 +70,9 @@ def _pick(volume: np.ndarray, positions: np.ndarray) -> np.ndarray:
     return np.require(compact(np.moveaxis(np.asarray(block), 2, 0)), requirements=["C", "W"])
 
 
-def _fit_plane(slices: np.ndarray, size: tuple[int, int], place: tuple[float, float], shrink: bool) -> tuple[torch.Tensor, float]:
+def _fit_plane(
+    slices: np.ndarray, size: tuple[int, int], place: tuple[float, float], shrink: bool
+) -> tuple[torch.Tensor, float]:
     pixels = torch.from_numpy(slices)
     height, width = slices.shape[1:]
     factor = min(height / size[0], width / size[1])

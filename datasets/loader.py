@@ -21,10 +21,21 @@ def endless_loader(
 
 
 def once_loader(
-    dataset: Dataset, collate, batch_size: int, workers: int = 0, rank: int = 0, world: int = 1, turn: int = -1
+    dataset: Dataset, collate, batch_size: int, workers: int, rank: int = 0, world: int = 1, steps: int | None = None
 ) -> DataLoader:
-    """Every item once, in order, dealt over the ranks: for banks and for evaluation."""
-    return make_loader(dataset, EveryItemOnce(len(dataset), batch_size, rank, world, turn), collate, workers, persistent=False)
+    """Every item once, in order, dealt over the ranks (`EveryItemOnce`): for evaluation, and with `steps` for banks."""
+    batches = EveryItemOnce(len(dataset), batch_size, rank, world, steps=steps)
+    return make_loader(dataset, batches, collate, workers, persistent=False)
+
+
+def bank_loaders(loaders: list[DataLoader | None], workers: int, rank: int, world: int) -> list[DataLoader | None]:
+    """Loaders that show all items of training loaders to memory banks, in equally many steps on every rank."""
+    sizes = [loader.batch_sampler.batch_size * world if loader else 1 for loader in loaders]
+    steps = max(-(-len(loader.dataset) // size) for loader, size in zip(loaders, sizes) if loader)
+    return [
+        once_loader(of.dataset, of.collate_fn, of.batch_sampler.batch_size, workers, rank, world, steps) if of else None
+        for of in loaders
+    ]
 
 
 def make_loader(dataset: Dataset, batches: Sampler, collate, workers: int = 0, persistent: bool = True) -> DataLoader:

@@ -25,7 +25,9 @@ def two_views(batch: dict, seed: int, policy: str, normalise: str, dtype: torch.
     turn, index = batch["turn"].cpu().numpy(), batch["index"].cpu().numpy()
     chosen = choose_transforms(keys(seed, "transforms", turn, index), policy)
     views = [
-        make_view(pixels, batch["count"], batch["positions"], batch["step"], keys(seed, "view", turn, index, view), chosen[view])
+        make_view(
+            pixels, batch["count"], batch["positions"], batch["step"], keys(seed, "view", turn, index, view), chosen[view]
+        )
         for view in range(2)
     ]
     joined = [torch.cat(parts) for parts in zip(*views)]

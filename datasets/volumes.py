@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 from .draws import keys, uniform
 from .files import Item
 from .fit import fit_volume
-from .reading import open_volume
+from .reading import open_volume, volume_shape
 
 
 class VolumeDataset(Dataset):
@@ -23,6 +23,10 @@ class VolumeDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def depths(self) -> list[int]:
+        """The number of slices of every volume, from the headers."""
+        return [volume_shape(item.path)[2] for item in self.items]
 
     def __getitem__(self, place: tuple[int, int]) -> dict:
         index, turn = place
@@ -51,7 +55,9 @@ def collate_volumes(samples: list[dict]) -> dict[str, torch.Tensor]:
     return {"slices": slices, "count": count, "positions": positions, **numbers, **whole}
 
 
-def intensities(pixels: torch.Tensor, low: torch.Tensor, high: torch.Tensor, normalise: str, dtype: torch.dtype) -> torch.Tensor:
+def intensities(
+    pixels: torch.Tensor, low: torch.Tensor, high: torch.Tensor, normalise: str, dtype: torch.dtype
+) -> torch.Tensor:
     """Pixels (B, …) of any type as `dtype`: their robust range brought to [0, 1], or as they are (`normalise` = none)."""
     pixels = pixels.to(dtype)
     if normalise == "none":

@@ -18,7 +18,12 @@ class Logbook:
         self.events = SummaryWriter(str(events))
         quiet = not sys.stderr.isatty()
         self.bar = tqdm(
-            total=total_steps, initial=first_step, desc=title, mininterval=30 if quiet else 0.2, dynamic_ncols=not quiet, unit="step"
+            total=total_steps,
+            initial=first_step,
+            desc=title,
+            mininterval=30 if quiet else 0.2,
+            dynamic_ncols=not quiet,
+            unit="step",
         )
         self.began = time.monotonic()
 

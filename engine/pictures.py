@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 
 matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402
+from matplotlib import pyplot
 
 
 def scatter(path: Path, panels: dict[str, tuple[np.ndarray, np.ndarray]], title: str) -> None:

@@ -33,7 +33,9 @@ def knn_hits(embeddings: np.ndarray, labels: np.ndarray, groups: np.ndarray, sub
     return hits
 
 
-def linear_hits(embeddings: np.ndarray, labels: np.ndarray, groups: np.ndarray, subjects: np.ndarray, folds: int = 5) -> np.ndarray:
+def linear_hits(
+    embeddings: np.ndarray, labels: np.ndarray, groups: np.ndarray, subjects: np.ndarray, folds: int = 5
+) -> np.ndarray:
     """(n,) bool: does a logistic regression within the group, fitted on other subjects, tell each row's label?
 
     Rows of groups that have too few subjects for a split count as misses only where other rows of them could be scored.

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import nn
 
 from .checkpoint import load_checkpoint, save_checkpoint, sha256, write_atomically
-from .config import Config, as_plain, read_flags, parse, write_config
+from .config import Config, as_plain, parse, read_flags, write_config
 from .errors import UserError, speaking_to_people
 from .logbook import Logbook
 from .optimizers import make_optimizer
@@ -109,22 +109,25 @@ class Run:
         """
         for loader in filter(None, loaders):
             loader.batch_sampler.set_epoch(self.epoch)
-        iterators = [itertools.repeat(None) if loader is None else iter(loader) for loader in loaders]
         waiting = time.monotonic()
-        for batches in zip(*iterators):
+        for batch in self._on_device(loaders):
             self._waited += time.monotonic() - waiting
             torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 4099 + self.rank)
-            batches = [self.to_device(batch) for batch in batches]
-            yield batches[0] if len(batches) == 1 else batches
+            yield batch
             waiting = time.monotonic()
 
-    def evaluate(self, loader):
-        """Yields the loader's batches on the device, without gradients and with the model in eval mode."""
+    def evaluate(self, *loaders):
+        """As `batches`, but without gradients, in eval mode and under autocast, also for parts of the model."""
         self.model.eval()
-        with torch.no_grad():
-            for batch in loader:
-                yield self.to_device(batch)
+        with torch.no_grad(), autocast(self.dtype, self.device):
+            yield from self._on_device(loaders)
         self.model.train()
+
+    def _on_device(self, loaders):
+        iterators = [itertools.repeat(None) if loader is None else iter(loader) for loader in loaders]
+        for batches in zip(*iterators):
+            batches = [self.to_device(batch) for batch in batches]
+            yield batches[0] if len(batches) == 1 else batches
 
     def to_device(self, batch: dict | None) -> dict | None:
         """The batch with its tensors (also those in lists) on the device."""

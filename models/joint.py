@@ -40,8 +40,9 @@ class JointModel(nn.Module):
         self.slice_encoder = slice_encoder
         self.masked = MaskedVolumeModel(volume_encoder, dim)
         self.slice_head = ProjectionHead(dim, dim, head_dim)
-        self.volume_prototypes = Prototypes(dim, volume_prototypes)
-        self.slice_prototypes = Prototypes(head_dim, slice_prototypes)
+        self.prototypes = nn.Module()
+        self.prototypes.volumes = Prototypes(dim, volume_prototypes)
+        self.prototypes.slices = Prototypes(head_dim, slice_prototypes)
 
     def forward(
         self, pixels: torch.Tensor, real: torch.Tensor, masked: torch.Tensor, images: torch.Tensor | None = None
@@ -56,5 +57,5 @@ class JointModel(nn.Module):
             pictures = torch.cat([pictures, self.slice_encoder(images.contiguous(memory_format=torch.channels_last))])
         projections = self.slice_head(pictures)
         return JointOutput(
-            slices, predictions, volumes, self.volume_prototypes(volumes), projections, self.slice_prototypes(projections)
+            slices, predictions, volumes, self.prototypes.volumes(volumes), projections, self.prototypes.slices(projections)
         )

@@ -62,20 +62,22 @@ def embed_slices(encoder: nn.Module, pixels: torch.Tensor, real: torch.Tensor) -
 
 def orthogonal_map(feature_dim: int, embedding_dim: int, seed: int) -> torch.Tensor:
     """A seeded (D, feature_dim) float32 matrix with orthonormal rows (columns, when D is the larger)."""
-    noise = torch.randn(max(feature_dim, embedding_dim), min(feature_dim, embedding_dim), generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(
+        max(feature_dim, embedding_dim), min(feature_dim, embedding_dim), generator=torch.Generator().manual_seed(seed)
+    )
     q = torch.linalg.qr(noise.double())[0].float()
     return q if embedding_dim >= feature_dim else q.T.contiguous()
 
 
 @torch.no_grad()
-def set_map(encoder: SliceEncoder, features: torch.Tensor, seed: int) -> None:
-    """Fixes the map to D: a seeded rotation of the slice features, centred on the mean of `features` (M, feature_dim).
+def set_map(encoder: SliceEncoder, mean_features: torch.Tensor, seed: int) -> None:
+    """Fixes the map to D: a seeded rotation of the slice features, centred on their mean (feature_dim,) over the data.
 
     Without the centring all slice embeddings share one large direction, and what tells slices apart is a remainder.
     """
     weight = orthogonal_map(encoder.feature_dim, encoder.embedding_dim, seed)
     encoder.to_embedding.weight.copy_(weight)
-    encoder.to_embedding.bias.copy_(-(weight.double() @ features.double().mean(0).cpu()).float())
+    encoder.to_embedding.bias.copy_(-(weight.double() @ mean_features.double().cpu()))
 
 
 def _exact(dtype: torch.dtype) -> torch.dtype:

@@ -22,7 +22,9 @@ class VolumeEncoder(nn.Module):
         self.axis = axis
         dim = embedding_dim if axis == "slices" else slices
         self.layers = nn.ModuleList(
-            EncoderLayer(DeformableAttention(dim, heads, head_dim, sampling=sampling), embedding_dim, feedforward_dim, dropout, axis)
+            EncoderLayer(
+                DeformableAttention(dim, heads, head_dim, sampling=sampling), embedding_dim, feedforward_dim, dropout, axis
+            )
             for _ in range(layers)
         )
 

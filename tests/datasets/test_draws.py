@@ -7,7 +7,13 @@ from datasets.draws import generator, keys, permutation, uniform
 def test_same_key_same_numbers_and_any_other_part_other_numbers():
     base = uniform(keys(31, "view", 3, 5, 0), 8)
     assert np.array_equal(base, uniform(keys(31, "view", 3, 5, 0), 8))
-    for other in [(30, "view", 3, 5, 0), (31, "crop", 3, 5, 0), (31, "view", 4, 5, 0), (31, "view", 5, 3, 0), (31, "view", 3, 5, 1)]:
+    for other in [
+        (30, "view", 3, 5, 0),
+        (31, "crop", 3, 5, 0),
+        (31, "view", 4, 5, 0),
+        (31, "view", 5, 3, 0),
+        (31, "view", 3, 5, 1),
+    ]:
         assert not np.intersect1d(base, uniform(keys(*other), 8)).size
 
 

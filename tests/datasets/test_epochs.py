@@ -63,3 +63,9 @@ def test_everything_once_is_everything_once(count, size, world):
     assert sorted(seen) == list(range(count))
     assert sum(map(len, samplers)) == -(-count // size)
     assert np.isin(seen, range(count)).all()
+
+
+def test_banks_are_shown_everything_in_equally_many_steps():
+    samplers = [EveryItemOnce(10, 3, rank, 3, steps=2) for rank in range(3)]
+    assert [len(sampler) for sampler in samplers] == [2, 2, 2]
+    assert {index for sampler in samplers for batch in sampler for index, _ in batch} == set(range(10))

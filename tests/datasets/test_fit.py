@@ -66,7 +66,10 @@ def test_sampled_slices_span_the_volume():
     assert positions[0] < step and positions[-1] >= 600 - step
 
 
-@pytest.mark.parametrize("dtype, kept", [("uint8", "uint8"), ("uint16", "uint16"), (">i2", "int16"), ("f8", "float32"), ("i4", "float32"), (bool, "uint8")])
+@pytest.mark.parametrize(
+    "dtype, kept",
+    [("uint8", "uint8"), ("uint16", "uint16"), (">i2", "int16"), ("f8", "float32"), ("i4", "float32"), (bool, "uint8")],
+)
 def test_types_stay_compact(dtype, kept):
     assert str(fit_volume(np.ones((6, 6, 6), dtype), (4, 8, 4), None).slices.dtype) == f"torch.{kept}"
 

@@ -81,7 +81,12 @@ def flag_words(config):
 @settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_every_field_survives_command_line_file_command_line(tmp_path_factory, data):
-    simple = {int: st.integers(0, 10**6), float: st.floats(1e-9, 1e3), bool: st.booleans(), str: st.sampled_from(["", "a b", "x/é"])}
+    simple = {
+        int: st.integers(0, 10**6),
+        float: st.floats(1e-9, 1e3),
+        bool: st.booleans(),
+        str: st.sampled_from(["", "a b", "x/é"]),
+    }
     values = {f.name: data.draw(simple[f.type]) for f in dataclasses.fields(Example) if f.type in simple}
     values |= {"config": "", "use_fp16": False, "nmb_prototypes": data.draw(st.sampled_from(["auto", (3,), (4, 5)]))}
     values |= {"target_shape": (1, 2, 3), "queue_length": data.draw(st.sampled_from(["auto", 12])), "view_policy": "one"}
@@ -99,5 +104,10 @@ def test_every_field_has_its_sentence():
     import engine.config as module
 
     for line in inspect.getsource(module).splitlines():
-        if line.startswith("    ") and ": " in line and " = " in line and line.strip().split(":")[0] in Config.__dataclass_fields__:
+        if (
+            line.startswith("    ")
+            and ": " in line
+            and " = " in line
+            and line.strip().split(":")[0] in Config.__dataclass_fields__
+        ):
             assert "  # " in line, line

@@ -41,7 +41,9 @@ def test_small_case_equals_the_library_in_outputs_and_gradients(sampling):
 
 @has_reference
 @pytest.mark.parametrize("sampling", ["da018", "da020"])
-@pytest.mark.parametrize("case, dim, items", [("slice_axis_n64", 640, 64), ("slice_axis_n16", 640, 16), ("feature_axis", 64, 640)])
+@pytest.mark.parametrize(
+    "case, dim, items", [("slice_axis_n64", 640, 64), ("slice_axis_n16", 640, 16), ("feature_axis", 64, 640)]
+)
 def test_full_cases_equal_the_library(case, dim, items, sampling):
     stored = np.load(recipe.FOLDER / f"attn_{case}_{sampling}.npz")
     seed = int(stored["seed"])

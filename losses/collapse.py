@@ -1,0 +1,176 @@
+"""The collapse guard: figures that tell whether embeddings and clusters still say anything, and warnings when they do not."""
+
+import math
+
+import torch
+
+from .distributed import all_sum, collective_device
+from .precision import at_least_float32
+
+
+def cluster_statistics(assigned: torch.Tensor, clusters: int, previous: torch.Tensor | None = None) -> dict[str, float]:
+    """assigned: (n,) int64 clusters, negative = none, or (n, K) codes, of which the largest counts; this rank's rows.
+
+    → "clusters_used", "entropy" of the assignments of all ranks in nats (ln K at most), and with `previous`, the assignments
+    of the same rows before, "changed". Collective.
+    """
+    figures = _histogram_figures(all_sum(_histogram(assigned, clusters)))
+    if previous is not None:
+        figures["changed"] = changed_share(assigned, previous, clusters)
+    return figures
+
+
+def changed_share(assigned: torch.Tensor, previous: torch.Tensor, clusters: int) -> float:
+    """The share of rows, over all ranks, whose cluster is not the one that continues their previous one. Collective.
+
+    Two clusters continue each other when each has most of its rows in the other: k-means numbers them anew every time.
+    Rows without a cluster now or before do not count.
+    """
+    both = (assigned >= 0) & (previous >= 0)
+    overlap = _histogram(previous[both] * clusters + assigned[both], clusters**2)
+    overlap = all_sum(overlap).view(clusters, clusters)  # previous cluster, cluster now
+    follows, came_from = overlap.argmax(1), overlap.argmax(0)
+    known = torch.arange(clusters, device=overlap.device)
+    stayed = torch.where(came_from[follows] == known, overlap[known, follows], 0).sum()
+    return 1 - (stayed / overlap.sum().clamp_min(1)).item()
+
+
+def rankme(embeddings: torch.Tensor) -> torch.Tensor:
+    """embeddings (n, D) → scalar, 1 … D: exp of the entropy of the normalised singular values (Garrido et al. 2023)."""
+    return _effective_rank(torch.linalg.svdvals(at_least_float32(embeddings)))
+
+
+def deviation(embeddings: torch.Tensor) -> torch.Tensor:
+    """embeddings (n, D) → scalar: mean deviation of a dimension times sqrt(D); 1 for isotropic unit vectors, 0 for equal ones."""
+    return at_least_float32(embeddings).std(0, correction=0).mean() * math.sqrt(embeddings.shape[1])
+
+
+class CollapseGuard:
+    """Gathers the figures of an epoch for families of embeddings ("volumes", "slices", "images"), each with its K.
+
+    Rank and deviation come from second moments in float64, which add up over steps and ranks: every embedding counts.
+    """
+
+    def __init__(self, families: dict[str, int]):
+        self.families = families
+        self.epochs_at_chance = dict.fromkeys(families, 0)
+        self.last: dict[str, torch.Tensor] = {}
+        self._start()
+
+    @torch.no_grad()
+    def add(self, family: str, assigned: torch.Tensor, embeddings: torch.Tensor, loss: torch.Tensor) -> None:
+        """One step: assigned (n,) int64 or codes (n, K), embeddings (n, D) of this rank, the family's loss (scalar)."""
+        embeddings = embeddings.double()
+        self._add(family, "histogram", _histogram(assigned, self.families[family]))
+        self._add(family, "rows", torch.tensor(len(embeddings), device=embeddings.device))
+        self._add(family, "sum", embeddings.sum(0))
+        self._add(family, "moments", embeddings.T @ embeddings)
+        self._add(family, "loss", torch.stack([loss.detach().double(), torch.ones_like(loss, dtype=torch.float64)]))
+
+    def add_mean(self, name: str, value: torch.Tensor | float, count: int) -> None:
+        """Another figure, say the share of matched slices: the mean of `value`, weighted by `count`, over steps and ranks."""
+        device = value.device if isinstance(value, torch.Tensor) else collective_device()
+        value = torch.as_tensor(value, dtype=torch.float64, device=device).detach()
+        self._means[name] = self._means.get(name, 0) + torch.stack([value * count, torch.full_like(value, count)])
+
+    def compare(self, family: str, assignments: torch.Tensor) -> None:
+        """assignments (rows,) of all items, once an epoch: the share that changed since the epoch before. Collective."""
+        last = self.last.get(family)
+        if last is not None and last.shape == assignments.shape:
+            changed = changed_share(assignments, last.to(assignments.device), self.families[family])
+            self._changed[f"{family}_changed"] = changed
+        self.last[family] = assignments.clone()
+
+    def report(self) -> tuple[dict[str, float], list[str]]:
+        """The figures of the epoch and the warnings that they call for. Collective."""
+        figures = self.epoch_report()
+        return figures, self.warnings(figures)
+
+    def epoch_report(self) -> dict[str, float]:
+        """Flat figures {family}_loss, _ln_k, _rows, _clusters_used, _entropy, _rank, _deviation, and _changed after `compare`.
+
+        Then a new epoch starts. Collective; ranks have added to the same families.
+        """
+        figures = dict(self._changed)
+        for family, sums in self._sums.items():
+            sums = {name: all_sum(value) for name, value in sums.items()}
+            loss, steps = sums["loss"].tolist()
+            of_family = {"loss": loss / steps, "ln_k": math.log(self.families[family]), "rows": int(sums["histogram"].sum())}
+            of_family |= _histogram_figures(sums["histogram"]) | _moment_figures(sums)
+            at_chance = abs(of_family["loss"] - of_family["ln_k"]) <= 0.01 * of_family["ln_k"] and self.families[family] > 1
+            self.epochs_at_chance[family] = self.epochs_at_chance[family] + 1 if at_chance else 0
+            figures |= {f"{family}_{name}": value for name, value in of_family.items()}
+        for name, value in self._means.items():
+            total, count = all_sum(value).tolist()
+            figures[name] = total / count if count else math.nan
+        self._start()
+        return figures
+
+    def warnings(self, report: dict[str, float]) -> list[str]:
+        """Sentences, each with the likely cause, about the families of an `epoch_report`."""
+        sentences = []
+        for family, clusters in self.families.items():
+            if f"{family}_loss" not in report:
+                continue
+            ln_k, rank, used = (report[f"{family}_{name}"] for name in ("ln_k", "rank", "clusters_used"))
+            possible = min(clusters, report[f"{family}_rows"])
+            if self.epochs_at_chance[family] >= 2:
+                sentences.append(
+                    f"{family}: the loss has been at ln K = {ln_k:.2f} for {self.epochs_at_chance[family]} epochs, so all "
+                    "prototypes get equal scores; the rate is likely too low for the optimiser (raise --base_lr)."
+                )
+            if rank < 2 <= report[f"{family}_rows"]:
+                sentences.append(
+                    f"{family}: the embeddings have an effective rank of {rank:.2f}, so all are nearly the same; likely the "
+                    "rate is too high (lower --base_lr), or K is too small (raise --nmb_prototypes)."
+                )
+            if used < possible / 2:
+                sentences.append(
+                    f"{family}: {used} clusters are in use where {possible} could be; likely the embeddings are collapsing, "
+                    "or K is larger than the data tell apart (lower --nmb_prototypes)."
+                )
+        return sentences
+
+    def state_dict(self) -> dict:
+        return {"epochs_at_chance": dict(self.epochs_at_chance), "last": {k: v.cpu() for k, v in self.last.items()}}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.epochs_at_chance, self.last = dict(state["epochs_at_chance"]), dict(state["last"])
+
+    def _start(self) -> None:
+        self._sums: dict[str, dict[str, torch.Tensor]] = {}
+        self._means: dict[str, torch.Tensor] = {}
+        self._changed: dict[str, float] = {}
+
+    def _add(self, family: str, name: str, value: torch.Tensor) -> None:
+        sums = self._sums.setdefault(family, {})
+        sums[name] = sums[name] + value if name in sums else value
+
+
+def _histogram(assigned: torch.Tensor, clusters: int) -> torch.Tensor:
+    if assigned.ndim == 2:
+        assigned = assigned.argmax(1)
+    counts = torch.zeros(clusters, dtype=torch.int64, device=assigned.device)
+    return counts.index_add_(0, assigned.clamp_min(0), (assigned >= 0).long())
+
+
+def _histogram_figures(histogram: torch.Tensor) -> dict[str, float]:
+    shares = histogram.double() / histogram.sum().clamp_min(1)
+    return {"clusters_used": int((histogram > 0).sum()), "entropy": -torch.xlogy(shares, shares).sum().item()}
+
+
+def _moment_figures(sums: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Rank and deviation from the sums of x and of x xᵀ: singular values are the roots of its eigenvalues."""
+    values = torch.linalg.eigvalsh(sums["moments"]).clamp_min(0).sqrt()
+    rows = sums["rows"].clamp_min(1)
+    variances = (sums["moments"].diagonal() / rows - (sums["sum"] / rows).square()).clamp_min(0)
+    return {
+        "rank": _effective_rank(values).item(),
+        "deviation": variances.sqrt().mean().item() * math.sqrt(len(variances)),
+    }
+
+
+def _effective_rank(singular_values: torch.Tensor) -> torch.Tensor:
+    tiny = torch.finfo(singular_values.dtype).tiny
+    shares = singular_values / singular_values.sum().clamp_min(tiny)
+    return torch.exp(-torch.xlogy(shares, shares).sum())

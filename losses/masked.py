@@ -1,0 +1,87 @@
+"""Masked slices: which ones, the loss of predicting them, and how much better that is than two simple guesses."""
+
+import torch
+
+from .distributed import all_max, all_sum, collective_device, global_mean
+from .precision import at_least_float32
+
+
+def draw_mask(uniforms: torch.Tensor, real: torch.Tensor, ratio: float) -> torch.Tensor:
+    """uniforms (B, N) in [0, 1), real (B, N) bool → (B, N) bool: the masked slices, those with the smallest draws.
+
+    ceil(ratio * n) of a volume's n real slices, at least 1 and at most n - 1; none of a single slice.
+    """
+    count = real.sum(1)
+    # ratio * n may lie a rounding above a whole number (0.1 * 30), which ceil would lift by one
+    wanted = torch.ceil(ratio * count.double() - 1e-9).clamp_min(1).minimum(count - 1.0)
+    order = torch.where(real, uniforms, torch.inf).argsort(dim=1, stable=True)
+    return (order.argsort(dim=1) < wanted[:, None]) & real
+
+
+def masked_slice_loss(predictions: torch.Tensor, targets: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
+    """predictions, targets (B, N, D), masked (B, N) bool → scalar: mean squared error of the masked slices of all ranks.
+
+    No gradient goes to the targets: a network that learns both would shrink what it has to predict.
+    """
+    errors = at_least_float32(predictions[masked]) - at_least_float32(targets.detach()[masked])
+    return global_mean(errors.square().mean(1))
+
+
+def interpolate_neighbours(targets: torch.Tensor, real: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
+    """targets (B, N, D), real and masked (B, N) bool → (B, N, D): the masked slices guessed from the unmasked real ones.
+
+    Linear between the nearest on each side, the nearest one at an end, zeros where a volume has none; other slices as they are.
+    """
+    slices = torch.arange(targets.shape[1], device=targets.device).expand_as(real)
+    last = targets.shape[1]
+    known = real & ~masked
+    before = torch.where(known, slices, -1).cummax(1).values
+    after = torch.where(known, slices, last).flip(1).cummin(1).values.flip(1)
+    none = (before < 0) & (after == last)
+    before, after = torch.where(before < 0, after, before), torch.where(after == last, before, after)
+    before, after = (x.clamp(0, last - 1) for x in (before, after))
+    share = (slices - before).double() / (after - before).clamp_min(1)
+    weight = share.to(targets.dtype)[..., None]
+
+    def at(places: torch.Tensor) -> torch.Tensor:
+        return targets.gather(1, places[..., None].expand_as(targets))
+
+    guess = torch.lerp(at(before), at(after), weight).masked_fill(none[..., None], 0)
+    return torch.where((masked & real)[..., None], guess, targets)
+
+
+class MaskedScore:
+    """R² of the masked slices, gathered over steps in float64: against the mean embedding and against interpolation."""
+
+    def __init__(self) -> None:
+        self.sums: torch.Tensor | None = None
+
+    @torch.no_grad()
+    def add(self, predictions: torch.Tensor, targets: torch.Tensor, real: torch.Tensor, masked: torch.Tensor) -> None:
+        """predictions, targets (B, N, D); real, masked (B, N) bool. The masked real slices are scored."""
+        scored = masked & real
+        wanted = targets[scored].double()
+        guess = interpolate_neighbours(at_least_float32(targets), real, masked)[scored].double()
+        error = (predictions[scored].double() - wanted).square().sum()
+        guess_error = (guess - wanted).square().sum()
+        numbers = torch.stack([scored.sum().double(), error, guess_error, wanted.square().sum()])
+        sums = torch.cat([numbers, wanted.sum(0)])
+        self.sums = sums if self.sums is None else self.sums + sums
+
+    def compute(self) -> dict[str, float]:
+        """{"r2_mean", "r2_interpolation", "mse"} over all ranks; NaN where nothing was scored. Collective.
+
+        R² = 1 - squared error / squared error of the baseline; mse is a mean over slices and the D features, as the loss is.
+        """
+        sums = torch.zeros(0, dtype=torch.float64, device=collective_device()) if self.sums is None else self.sums
+        # a rank without any batch does not know D
+        length = max(5, int(all_max(torch.tensor(len(sums), device=sums.device))))
+        sums = all_sum(torch.cat([sums, sums.new_zeros(length - len(sums))]))
+        count, error, guess_error, squares = sums[:4]
+        around_mean = squares - sums[4:].square().sum() / count
+        figures = {
+            "r2_mean": 1 - error / around_mean,
+            "r2_interpolation": 1 - error / guess_error,
+            "mse": error / (count * (length - 4)),
+        }
+        return {name: value.item() for name, value in figures.items()}

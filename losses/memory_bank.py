@@ -1,0 +1,77 @@
+"""The embeddings of all items by their global number, dealt over the ranks: what DeepClusterV2 clusters every epoch."""
+
+import torch
+import torch.nn.functional as F
+
+from .deepcluster import IGNORED
+from .distributed import all_sum, gather_rows, rank, world_size
+from .kmeans import spherical_kmeans
+from .precision import at_least_float32
+
+
+class MemoryBank:
+    """Unit embeddings (crops, rows, D) in `dtype`; row i lives on rank i mod R.
+
+    written: (crops, rows) bool, the same on every rank: which rows were ever written. All methods but `full` are collective.
+    `device`: where it lies until the first write, after which it is where the embeddings are.
+    """
+
+    def __init__(
+        self, rows: int, dim: int, crops: int = 2, dtype: torch.dtype = torch.float16, device: torch.device | str = "cpu"
+    ):
+        self.own = torch.arange(rank(), rows, world_size(), device=device)
+        self.table = torch.zeros(crops, len(self.own), dim, dtype=dtype, device=device)
+        self.written = torch.zeros(crops, rows, dtype=torch.bool, device=device)
+
+    @property
+    def full(self) -> bool:
+        """Whether every row of every crop was written."""
+        return bool(self.written.all())
+
+    def write(self, crop: int, index: torch.Tensor, embeddings: torch.Tensor) -> None:
+        """index (n,) int64 global rows, embeddings (n, D) of this rank; ranks may bring any rows, any number of them.
+
+        Of several embeddings for one row, the last in rank order stays.
+        """
+        self._move(embeddings.device)
+        index = gather_rows(index)
+        embeddings = gather_rows(F.normalize(at_least_float32(embeddings.detach())).to(self.table.dtype))
+        ordered, order = index.sort(stable=True)
+        last = torch.ones_like(ordered, dtype=torch.bool)
+        last[:-1] = ordered[1:] != ordered[:-1]
+        kept = order[last]
+        self.written[crop, index] = True
+        kept = kept[index[kept] % world_size() == rank()]
+        self.table[crop, index[kept] // world_size()] = embeddings[kept]
+
+    def cluster(self, crop: int, clusters: int, iterations: int = 10, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        """→ centroids (K, D) float32, assignments (rows,) int64 of all global rows, -100 for rows never written.
+
+        Both are the same on every rank, for any number of ranks. Raises ClusteringError for more clusters than written rows.
+        """
+        written = self.written[crop]
+        mine = written[self.own]
+        # k-means numbers its rows without gaps: by their place among the written ones
+        numbers = (written.cumsum(0) - 1)[self.own[mine]]
+        centroids, assigned = spherical_kmeans(self.table[crop, mine], numbers, clusters, iterations, seed)
+        shifted = torch.zeros(len(written), dtype=torch.int64, device=written.device)
+        shifted[self.own[mine]] = assigned + 1
+        shifted = all_sum(shifted)
+        return centroids, torch.where(shifted > 0, shifted - 1, IGNORED)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The whole table by global row, (crops, rows, D), and what is written: the same for any number of ranks."""
+        table = self.table.new_zeros(self.table.shape[0], self.written.shape[1], self.table.shape[2])
+        own = gather_rows(self.own)
+        for crop, share in enumerate(self.table):
+            table[crop, own] = gather_rows(share)
+        return {"table": table.cpu(), "written": self.written.cpu()}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Takes this rank's rows out of a state that any number of ranks wrote."""
+        self.table.copy_(state["table"][:, self.own.cpu()])
+        self.written.copy_(state["written"])
+
+    def _move(self, device: torch.device) -> None:
+        if self.table.device != device:
+            self.own, self.table, self.written = (x.to(device) for x in (self.own, self.table, self.written))

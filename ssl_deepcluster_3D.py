@@ -1,0 +1,120 @@
+"""Stage 3, DeepClusterV2: learns f_intra and f_inter together, from volumes and, in the same steps, from images.
+
+L = L_inter + intra_weight · L_intra + mask_weight · L_mask
+L_inter   each view of a volume tells the cluster that k-means gave the volume
+L_intra   each slice tells the cluster of the same anatomical slice, each crop of an image the cluster of the image
+L_mask    masked slices are predicted from their neighbours, as in stage 2, f_intra learning too
+
+Reads    training_data_3D/<collection>/*.npy, weights/resnet_deepcluster2D.pth, weights/mask_deepcluster.pth;
+         images with --image_path
+Writes   weights/deepcluster3D.pth: both encoders and all heads
+Run      torchrun --nproc_per_node=2 ssl_deepcluster_3D.py --image_path training_data_2D
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from datasets.draws import keys
+from datasets.joint import joint_loaders
+from datasets.loader import bank_loaders
+from datasets.views import mask_draws, picture_crops, two_views
+from engine.config import JointConfig
+from engine.run import launch, start
+from losses.collapse import CollapseGuard
+from losses.deepcluster import deepcluster_loss
+from losses.kmeans import prototype_counts
+from losses.masked import draw_mask, masked_slice_loss
+from losses.memory_bank import MemoryBank
+from losses.slice_bank import SliceRows, targets_of
+from models.joint import JointModel
+from models.pretrained import load_joint_start
+from models.slice_encoder import SliceEncoder
+from models.volume_encoder import VolumeEncoder
+
+
+@dataclass(kw_only=True)
+class DeepClusterJointConfig(JointConfig):
+    resnet_pretrained: str = "resnet_deepcluster2D.pth"
+    trans_pretrained: str = "mask_deepcluster.pth"
+    checkpoint_name: str = "deepcluster3D.pth"
+    kmeans_iterations: int = 10
+    bank_slices_per_volume: int = 32  # slices of a volume, at most, that are clustered
+
+
+def main(config: DeepClusterJointConfig) -> None:
+    run = start(config, __file__)
+    loader, image_loader = joint_loaders(config, run.rank, run.world)
+    images = len(image_loader.dataset) if image_loader else 0
+    slice_rows = SliceRows(loader.dataset.depths(), config.bank_slices_per_volume, images)
+    heads = prototype_counts(config.nmb_prototypes, len(loader.dataset), heads=3)
+    slice_heads = prototype_counts(config.nmb_slice_prototypes, slice_rows.total)
+    encoders = SliceEncoder(config.arch, config.d_model), VolumeEncoder(config.d_model, dropout=config.dropout)
+    model = JointModel(*encoders, heads, slice_heads)
+    load_joint_start(model, run.input(config.resnet_pretrained), run.input(config.trans_pretrained))
+    bank, slice_bank = MemoryBank(len(loader.dataset), config.d_model), MemoryBank(slice_rows.total, model.head_dim)
+    guard = CollapseGuard({"volumes": heads[0], "slices": slice_heads[0]})
+    network = run.prepare(model, len(loader), bank=bank, slice_bank=slice_bank, guard=guard)
+
+    def see(batch, pictures, network):
+        """Views, mask and crops of a batch through the network, and where its slices and images stand in the slice bank."""
+        view = two_views(batch, config.seed, config.view_policy, config.normalise, run.float_type)
+        masked = draw_mask(mask_draws(batch, config.seed, view.real.shape[1]), view.real, config.mask_ratio)
+        crops = picture_crops(pictures, config.seed, config.normalise, run.float_type) if pictures else []
+        out = network(view.pixels, view.real, masked, torch.cat(crops) if crops else None)
+        numbers = pictures["index"] if pictures else batch["index"][:0]
+        return out, masked, *slice_rows.of(batch["index"], view.positions, view.real, view.step, numbers)
+
+    def remember(batch, out, row, crop, writes):
+        """The embeddings of each view go to its bank."""
+        for view, volumes in enumerate(out.volume_embeddings.chunk(2)):
+            chosen = writes & (crop == view)
+            bank.write(view, batch["index"], volumes)
+            slice_bank.write(view, row[chosen], out.projections[chosen])
+
+    def fill_banks():
+        """Every volume and image once, in eval mode, before the first clustering."""
+        for batch, pictures in run.evaluate(*bank_loaders([loader, image_loader], config.workers, run.rank, run.world)):
+            out, _, *place = see(batch, pictures, model)
+            remember(batch, out, *place)
+
+    def cluster(bank, clusters, prototypes, family, epoch):
+        """K-means of a bank for each head: centroids become prototypes, and each row's cluster is returned."""
+        assigned = []
+        for head, k in enumerate(clusters):
+            seed = int(keys(config.seed, family, epoch, head) >> 1)
+            centroids, of_head = bank.cluster(head % 2, k, config.kmeans_iterations, seed)
+            prototypes.set_(head, centroids)
+            assigned.append(of_head)
+        guard.compare(family, assigned[0])
+        return assigned
+
+    for epoch in run.epochs():
+        if not bank.full:
+            fill_banks()
+        volume_clusters = cluster(bank, heads, model.prototypes.volumes, "volumes", epoch)
+        slice_clusters = cluster(slice_bank, slice_heads, model.prototypes.slices, "slices", epoch)
+
+        for batch, pictures in run.batches(loader, image_loader):
+            out, masked, *place = see(batch, pictures, network)
+
+            targets = [clusters[batch["index"]].repeat(2) for clusters in volume_clusters]
+            inter = deepcluster_loss(out.volume_scores, targets, config.temperature)
+
+            slice_targets = [targets_of(clusters, place[0]) for clusters in slice_clusters]
+            intra = deepcluster_loss(out.scores, slice_targets, config.temperature)
+
+            mask = masked_slice_loss(out.predictions, out.slice_embeddings, masked)
+            loss = inter + config.intra_weight * intra + config.mask_weight * mask
+            frozen = model.prototypes if run.step < config.freeze_prototypes_niters else None
+            run.update(loss, {"inter": inter, "intra": intra, "mask": mask}, frozen)
+
+            remember(batch, out, *place)
+            guard.add("volumes", targets[0], out.volume_embeddings, inter)
+            guard.add("slices", slice_targets[0], out.projections, intra)
+        run.watch(guard)
+    run.finish("joint", "deepcluster", model.state_dict())
+
+
+if __name__ == "__main__":
+    launch(DeepClusterJointConfig, main)

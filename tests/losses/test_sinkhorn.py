@@ -1,0 +1,95 @@
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from loss_processes import ROWS, SHARES, draw
+
+from losses.sinkhorn import sinkhorn
+
+REFERENCE = Path(__file__).parents[2].parent / "shared" / "reference" / "sinkhorn.npz"
+
+
+def plain_sinkhorn(scores: np.ndarray, epsilon: float, iterations: int) -> np.ndarray:
+    """Straight-line float64 statement of the algorithm, on the whole matrix."""
+    q = np.exp((scores.astype(np.float64) - scores.max()) / epsilon)
+    for _ in range(iterations):
+        q /= q.sum(0, keepdims=True) * q.shape[1]
+        q /= q.sum(1, keepdims=True) * q.shape[0]
+    return q * q.shape[0]
+
+
+@pytest.mark.parametrize("epsilon, iterations", [(0.05, 3), (0.03, 10), (0.5, 1)])
+def test_equals_the_float64_statement(epsilon, iterations):
+    scores = (0.4 * draw(300, 40)).clamp(-1, 1)
+    wanted = plain_sinkhorn(scores.numpy(), epsilon, iterations)
+    np.testing.assert_allclose(sinkhorn(scores, epsilon, iterations), wanted, rtol=1e-11, atol=1e-16)
+    np.testing.assert_allclose(sinkhorn(scores.float(), epsilon, iterations), wanted, rtol=1e-3, atol=3e-6)
+
+
+@pytest.mark.parametrize("spread", [70, 79.9, 80.1, 200])
+def test_both_domains_agree_around_the_border(spread):
+    scores = draw(20, 8)
+    scores = (scores - scores.min()) / (scores.max() - scores.min()) * spread
+    np.testing.assert_allclose(sinkhorn(scores, 1.0, 5), plain_sinkhorn(scores.numpy(), 1.0, 5), rtol=1e-9, atol=1e-20)
+
+
+def test_prototypes_are_used_equally_after_many_iterations():
+    codes = sinkhorn(draw(60, 5) / 4, 0.2, 200)
+    torch.testing.assert_close(codes.sum(0), torch.full((5,), 12.0, dtype=torch.float64))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.integers(1, 9),
+    clusters=st.integers(1, 7),
+    size=st.sampled_from([1e-3, 1.0, 3.9, 4.1, 100.0, 1e4]),
+    dtype=st.sampled_from([torch.bfloat16, torch.float16, torch.float32, torch.float64]),
+    seed=st.integers(0, 1000),
+)
+def test_rows_sum_to_one_for_any_scores(rows, clusters, size, dtype, seed):
+    scores = ((2 * torch.rand(rows, clusters, generator=torch.Generator().manual_seed(seed)) - 1) * size).to(dtype)
+    codes = sinkhorn(scores)
+    assert codes.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert torch.isfinite(codes).all() and (codes >= 0).all()
+    torch.testing.assert_close(codes.sum(1), torch.ones(rows, dtype=codes.dtype), rtol=0, atol=1e-5)
+
+
+def test_autocast_and_gradient_are_left_outside():
+    scores = draw(30, 6).float().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        codes = sinkhorn(scores, 0.5)
+    assert not codes.requires_grad and torch.equal(codes, sinkhorn(scores, 0.5))
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_two_processes_equal_one(one, two, share):
+    for name, tolerance in {"double": 1e-12, "single": 3e-6, "log": 1e-12}.items():
+        joined = torch.cat([results["codes", share][name] for results in two])
+        assert len(joined) == ROWS
+        torch.testing.assert_close(joined, one["codes", share][name], rtol=tolerance, atol=tolerance)
+    assert all(results["codes", share]["nobody"].shape == (0, 7) for results in two)
+
+
+@pytest.mark.skipif(not REFERENCE.exists(), reason="the published codes are not here")
+def test_equals_the_published_sinkhorn():
+    stored = np.load(REFERENCE)
+    names = [name for name in stored if name.startswith("q1_")]
+    assert len(names) == 16
+    for name in names:
+        _, rows, clusters, epsilon, iterations = name.split("_")
+        rows, clusters = int(rows[1:]), int(clusters[1:])
+        key = (int(stored["seed"]) + zlib.crc32(f"scores/{rows}x{clusters}".encode())) % 2**32
+        scores = np.random.RandomState(key).standard_normal((rows, clusters))
+        scores = torch.from_numpy(np.clip(0.4 * scores, -1, 1).astype(np.float32))
+        epsilon, iterations = float(epsilon[3:]), int(iterations[2:])
+        np.testing.assert_allclose(sinkhorn(scores, epsilon, iterations), stored[name], rtol=0, atol=7.6e-6)
+        exact = sinkhorn(scores.double(), epsilon, iterations).numpy()
+        probe = "q1probe_" + name[3:]
+        # a probe's key is the name without the prefix
+        key = (int(stored["seed"]) + zlib.crc32(f"probe/{name[3:]}".encode())) % 2**32
+        direction = np.random.RandomState(key).standard_normal(exact.size)
+        np.testing.assert_allclose([exact.ravel() @ direction, np.linalg.norm(exact)], stored[probe], rtol=1e-9)
