@@ -10,14 +10,12 @@ Run      python evaluate_embeddings.py --weights weights/resnet_swav2D.pth weigh
 """
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 from sklearn.decomposition import PCA
 
@@ -31,6 +29,7 @@ from engine.errors import UserError, speaking_to_people
 from engine.pictures import scatter
 from engine.probes import interval, knn_hits, linear_hits
 from engine.processes import autocast, computing_dtype
+from engine.tables import cell, print_table
 from losses.collapse import rankme
 from models.pretrained import Encoders, load_encoders, random_encoders
 
@@ -152,16 +151,7 @@ def show(rows: dict[str, dict[str, dict]]) -> None:
     table = Table("embedding", *(f"{kind} {what}" for kind, what in columns), title="within-collection labels, frozen weights")
     for name, of_kind in rows.items():
         table.add_row(name, *(cell(of_kind[kind], what) for kind, what in columns))
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
-
-
-def cell(figures: dict, what: str) -> str:
-    if what not in figures:
-        return "–"
-    if what == "rankme":
-        return f"{figures[what]:.1f}"
-    low, high = figures[f"{what}_interval"]
-    return f"{100 * figures[what]:.1f} % ({100 * low:.0f}–{100 * high:.0f})"
+    print_table(table)
 
 
 if __name__ == "__main__":

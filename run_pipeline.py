@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from rich.console import Console
+from rich.table import Table
 
 from datasets.files import find_images, find_volumes
 from engine.checkpoint import sha256, write_atomically
 from engine.config import parse
 from engine.errors import UserError, speaking_to_people
+from engine.tables import cell, print_table
 
 ROOT = Path(__file__).resolve().parent
 CODE = ("models", "datasets", "losses", "engine")
@@ -186,7 +187,17 @@ def show(rows: list[dict], figures: dict) -> None:
         table.add_row(
             row["script"], f"{row['seconds']:.0f} s", *stage_cells(row), *(cell(figures[name][k], "knn") for k in kinds)
         )
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    print_table(table)
+
+
+def stage_cells(row: dict) -> list[str]:
+    """Loss beside ln K, clusters in use and R² of a stage's last epoch."""
+    family = next((name for name in ("volumes", "images") if f"{name}_ln_k" in row), None)
+    loss = f"{row['loss']:.3f}" if family is None else f"{row[f'{family}_loss']:.2f} ({row[f'{family}_ln_k']:.2f})"
+    families = [name for name in ("images", "volumes", "slices") if f"{name}_clusters_used" in row]
+    used = ", ".join(f"{row[f'{name}_clusters_used']} {name}" for name in families)
+    r2 = f"{row['r2_mean']:.2f}, {row['r2_interpolation']:.2f} over interpolation" if "r2_mean" in row else ""
+    return [loss, used, r2]
 
 
 if __name__ == "__main__":

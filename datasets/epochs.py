@@ -71,8 +71,8 @@ class EndlessBatches(Sampler[list[tuple[int, int]]]):
 class EveryItemOnce(Sampler[list[tuple[int, int]]]):
     """Every index once, in order, batches dealt over the ranks; for evaluation. Keyed as pass `turn`.
 
-    With `steps`, that many batches on every rank, from the start again when they run out: for filling banks, where the ranks must
-    take equally many steps, and seeing an item twice does no harm.
+    With `steps`, that many batches on every rank, from the start again when they run out: for filling banks, where the ranks
+    must take equally many steps, and seeing an item twice does no harm.
     """
 
     def __init__(self, count: int, batch_size: int, rank: int = 0, world: int = 1, turn: int = -1, steps: int | None = None):

@@ -9,7 +9,7 @@ from .epochs import EndlessBatches, EpochBatches, EveryItemOnce
 def epoch_loader(
     dataset: Dataset, collate, batch_size: int, seed: int, workers: int, rank: int = 0, world: int = 1, what: str = "files"
 ) -> DataLoader:
-    """Training batches: every epoch another keyed order of the items (`what` they are, for the message if there are too few)."""
+    """Training batches: every epoch another keyed order of the items (`what`: their name in messages)."""
     return make_loader(dataset, EpochBatches(len(dataset), batch_size, seed, rank, world, what), collate, workers)
 
 

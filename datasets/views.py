@@ -24,10 +24,9 @@ def two_views(batch: dict, seed: int, policy: str, normalise: str, dtype: torch.
     pixels = intensities(batch["slices"], batch["low"], batch["high"], normalise, dtype)
     turn, index = batch["turn"].cpu().numpy(), batch["index"].cpu().numpy()
     chosen = choose_transforms(keys(seed, "transforms", turn, index), policy)
+    where = (pixels, batch["count"], batch["positions"], batch["step"])
     views = [
-        make_view(
-            pixels, batch["count"], batch["positions"], batch["step"], keys(seed, "view", turn, index, view), chosen[view]
-        )
+        make_view(*where, keys(seed, "view", turn, index, view), chosen[view], turn_in_plane=policy != "one")
         for view in range(2)
     ]
     joined = [torch.cat(parts) for parts in zip(*views)]
@@ -49,7 +48,7 @@ def mask_draws(batch: dict, seed: int, slices: int, views: int = 2) -> torch.Ten
 
 
 def picture_crops(batch: dict, seed: int, normalise: str, dtype: torch.dtype, augment: bool = True) -> list[torch.Tensor]:
-    """The crops of a batch (`collate_pictures`): one (B, 1, s, s) tensor a crop, the largest first, augmented and standardised."""
+    """The crops of a batch (`collate_pictures`): one (B, 1, s, s) tensor a crop, largest first, augmented, standardised."""
     turn, index = batch["turn"].cpu().numpy(), batch["index"].cpu().numpy()
     crops = []
     for size, block in enumerate(batch["crops"]):

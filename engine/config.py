@@ -165,7 +165,7 @@ def _description() -> str:
 
 
 def _own_words(config_class: type[Config], argv: list[str]) -> list[str]:
-    """Splits `--flag=value`, drops the launcher's `--local-rank`, takes `--flag true` and `--flag false` as people write them."""
+    """Splits `--flag=value`, drops the launcher's `--local-rank`, takes `--flag true` and `--flag false`."""
     switches = {field.name for field in dataclasses.fields(config_class) if field.type is bool}
     words: list[str] = []
     for word in (part for arg in argv for part in (arg.split("=", 1) if arg.startswith("--") else [arg])):

@@ -94,7 +94,8 @@ class Run:
     def epochs(self):
         """Yields the numbers of the epochs still to do; each finished one is logged and saved."""
         self._open()
-        for self.epoch in range(self.step // self.steps_per_epoch, self.config.epochs):
+        for epoch in range(self.step // self.steps_per_epoch, self.config.epochs):
+            self.epoch = epoch
             self.model.train()
             self._begin_epoch()
             yield self.epoch

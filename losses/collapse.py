@@ -41,7 +41,7 @@ def rankme(embeddings: torch.Tensor) -> torch.Tensor:
 
 
 def deviation(embeddings: torch.Tensor) -> torch.Tensor:
-    """embeddings (n, D) → scalar: mean deviation of a dimension times sqrt(D); 1 for isotropic unit vectors, 0 for equal ones."""
+    """embeddings (n, D) → scalar: mean deviation of a dimension times sqrt(D); 1 if isotropic and unit, 0 if equal."""
     return at_least_float32(embeddings).std(0, correction=0).mean() * math.sqrt(embeddings.shape[1])
 
 

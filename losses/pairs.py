@@ -10,8 +10,8 @@ def paired_rows(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(rows of view a, rows of view b, matched share): the same anatomical slices, then the two crops of each image.
 
-    positions and real (2B, N), step (2B,): both views of B volumes, one after the other. Rows count the real slices in the order of
-    `real`, then 2 · images crops, all first crops before all second ones. The share is that of view a's real slices.
+    positions and real (2B, N), step (2B,): both views of B volumes, one after the other. Rows count the real slices in the
+    order of `real`, then 2 · images crops, all first crops before all second ones. The share is that of view a's real slices.
     """
     (pa, pb), (ra, rb), (sa, sb) = positions.chunk(2), real.chunk(2), step.chunk(2)
     volume, slice_a, slice_b = match_slices(pa, ra, sa, pb, rb, sb)

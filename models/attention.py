@@ -12,8 +12,8 @@ from torch import nn
 class DeformableAttention(nn.Module):
     """Attention over a sequence (B, N, C), for sequences of any length in one batch.
 
-    sampling: "da020" reads at the learned positions (library 0.0.19 and later); "da018" is the broken sampler of 0.0.18, which
-    the published environment pins: every key is the middle of the sequence times max(0, 1 - |p| / 2), p the position in [-1, 1].
+    sampling: "da020" reads at the learned positions (0.0.19 and later); "da018" is the broken sampler of 0.0.18, which the
+    published environment pins: every key is the middle of the sequence times max(0, 1 - |p| / 2), p its position in [-1, 1].
     least_keys: a sequence of n items has at least min(least_keys, n) keys.
     """
 

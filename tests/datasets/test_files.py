@@ -50,7 +50,7 @@ def test_a_missing_and_an_empty_folder_are_named(tmp_path, find):
 def test_a_table_without_its_columns_is_refused(tmp_path):
     np.save(tmp_path / "1.npy", np.zeros((2, 2, 2)))
     (tmp_path / "labels.csv").write_text("file,class\n1.npy,x\n")
-    with pytest.raises(DataError, match="labels.csv needs the columns"):
+    with pytest.raises(DataError, match=r"labels\.csv needs the columns"):
         find_volumes(tmp_path)
 
 
