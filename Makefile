@@ -15,7 +15,8 @@ help:  ## this list
 	@touch .venv/ready
 
 demo: .venv/ready  ## the whole pipeline on the samples, ending in a table (under 4 minutes on 2 cores)
-	$(RUN) demo.py
+	$(RUN) -m datasets.make_samples --output runs/demo/phantoms --volumes 400 --images 400
+	$(RUN) run_pipeline.py --config configs/demo.yaml
 
 test: .venv/ready  ## the fast tests
 	$(RUN) -m pytest -q -m "not slow"
@@ -32,7 +33,7 @@ format: .venv/ready  ## let ruff format the code
 	.venv/bin/ruff format .
 
 samples: .venv/ready  ## make the sample data anew (the same bytes)
-	$(RUN) -m datasets.phantoms
+	$(RUN) -m datasets.make_samples
 
 clean:  ## remove what runs and tools left
 	rm -rf runs .pytest_cache .hypothesis .ruff_cache

@@ -21,7 +21,7 @@ from engine.config import VolumeConfig
 from engine.run import launch, start
 from losses.distributed import all_sum
 from losses.masked import MaskedScore, draw_mask, masked_slice_loss
-from models.masked_volume import MaskedVolumeModel
+from models.masked_volume import MaskedVolumeModel, interpolate_neighbours
 from models.pretrained import load_resnet
 from models.slice_encoder import SliceEncoder, embed_slices, set_map
 from models.volume_encoder import VolumeEncoder
@@ -34,7 +34,7 @@ class MaskConfig(VolumeConfig):
     scored_volumes: int = 256  # volumes, at most, on which R² is measured every epoch, whole and with masks of their own
 
 
-def main(config: MaskConfig, method: str = "deepcluster") -> None:
+def main(config: MaskConfig, method: str = "deepcluster") -> MaskedVolumeModel:
     run = start(config, __file__ if method == "deepcluster" else f"mask_{method}_3D.py")
     items = find_volumes(config.data_path)
     volumes = VolumeDataset(items, config.target_shape, config.seed, config.fit)
@@ -71,7 +71,8 @@ def main(config: MaskConfig, method: str = "deepcluster") -> None:
             pixels, real = plain_view(batch, config.normalise, run.float_type)
             targets = embed(pixels, real)
             masked = draw_mask(mask_draws(batch, config.seed, real.shape[1], views=1), real, config.mask_ratio)
-            tally.add(model(targets, real, masked), targets, real, masked)
+            guess = interpolate_neighbours(targets, real, masked)
+            tally.add(model(targets, real, masked), targets, guess, masked)
         return tally.compute()
 
     # f_intra's map to D is made here, once: stage 3 goes on with it
@@ -87,6 +88,7 @@ def main(config: MaskConfig, method: str = "deepcluster") -> None:
         run.log(**score())
     state = {f"slice_encoder.{k}": v for k, v in slice_encoder.state_dict().items()}
     run.finish("mask", method, state | {f"masked.{k}": v for k, v in model.state_dict().items()})
+    return model
 
 
 if __name__ == "__main__":

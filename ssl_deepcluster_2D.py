@@ -21,7 +21,7 @@ from engine.config import ImageConfig
 from engine.run import launch, start
 from losses.collapse import CollapseGuard
 from losses.deepcluster import deepcluster_loss
-from losses.kmeans import prototype_counts
+from losses.kmeans import cluster_counts
 from losses.memory_bank import MemoryBank
 from models.image_model import ImageModel
 from models.slice_encoder import SliceEncoder
@@ -37,7 +37,7 @@ class DeepClusterImageConfig(ImageConfig):
     kmeans_iterations: int = 10
 
 
-def main(config: DeepClusterImageConfig) -> None:
+def main(config: DeepClusterImageConfig) -> ImageModel:
     run = start(config, __file__)
     pictures = Pictures(*find_pictures(config.data_path, config.volume_path))
     crops_of = CropDataset(
@@ -46,7 +46,7 @@ def main(config: DeepClusterImageConfig) -> None:
     loader = epoch_loader(
         crops_of, collate_pictures, config.batch_size, config.seed, config.workers, run.rank, run.world, "pictures"
     )
-    heads = prototype_counts(config.nmb_prototypes, len(pictures), heads=3)
+    heads = cluster_counts(config.nmb_prototypes, len(pictures), heads=3)
     model = ImageModel(SliceEncoder(config.arch), heads)
     bank = MemoryBank(len(pictures), model.output_dim)
     guard = CollapseGuard({"images": heads[0]})
@@ -82,6 +82,7 @@ def main(config: DeepClusterImageConfig) -> None:
             guard.add("images", targets[0][: len(batch["index"])], projections[0], loss)
         run.watch(guard)
     run.finish("image", "deepcluster", model.slice_encoder.resnet.state_dict(), flat=True)
+    return model
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from engine.config import JointConfig
 from engine.run import launch, start
 from losses.collapse import CollapseGuard
 from losses.deepcluster import deepcluster_loss
-from losses.kmeans import prototype_counts
+from losses.kmeans import cluster_counts
 from losses.masked import draw_mask, masked_slice_loss
 from losses.memory_bank import MemoryBank
 from losses.slice_bank import SliceRows, targets_of
@@ -42,13 +42,13 @@ class DeepClusterJointConfig(JointConfig):
     bank_slices_per_volume: int = 32  # slices of a volume, at most, that are clustered
 
 
-def main(config: DeepClusterJointConfig) -> None:
+def main(config: DeepClusterJointConfig) -> JointModel:
     run = start(config, __file__)
     loader, image_loader = joint_loaders(config, run.rank, run.world)
     images = len(image_loader.dataset) if image_loader else 0
     slice_rows = SliceRows(loader.dataset.depths(), config.bank_slices_per_volume, images)
-    heads = prototype_counts(config.nmb_prototypes, len(loader.dataset), heads=3)
-    slice_heads = prototype_counts(config.nmb_slice_prototypes, slice_rows.total)
+    heads = cluster_counts(config.nmb_prototypes, len(loader.dataset), heads=3)
+    slice_heads = cluster_counts(config.nmb_slice_prototypes, slice_rows.total, 1, "--nmb_slice_prototypes")
     encoders = SliceEncoder(config.arch, config.d_model), VolumeEncoder(config.d_model, dropout=config.dropout)
     model = JointModel(*encoders, heads, slice_heads)
     load_joint_start(model, run.input(config.resnet_pretrained), run.input(config.trans_pretrained))
@@ -63,7 +63,7 @@ def main(config: DeepClusterJointConfig) -> None:
         crops = picture_crops(pictures, config.seed, config.normalise, run.float_type) if pictures else []
         out = network(view.pixels, view.real, masked, torch.cat(crops) if crops else None)
         numbers = pictures["index"] if pictures else batch["index"][:0]
-        return out, masked, *slice_rows.of(batch["index"], view.positions, view.real, view.step, numbers)
+        return out, masked, slice_rows.of(batch["index"], view.positions, view.real, view.step, numbers)
 
     def remember(batch, out, row, crop, writes):
         """The embeddings of each view go to its bank."""
@@ -75,7 +75,7 @@ def main(config: DeepClusterJointConfig) -> None:
     def fill_banks():
         """Every volume and image once, in eval mode, before the first clustering."""
         for batch, pictures in run.evaluate(*bank_loaders([loader, image_loader], config.workers, run.rank, run.world)):
-            out, _, *place = see(batch, pictures, model)
+            out, _, place = see(batch, pictures, model)
             remember(batch, out, *place)
 
     def cluster(bank, clusters, prototypes, family, epoch):
@@ -96,7 +96,7 @@ def main(config: DeepClusterJointConfig) -> None:
         slice_clusters = cluster(slice_bank, slice_heads, model.prototypes.slices, "slices", epoch)
 
         for batch, pictures in run.batches(loader, image_loader):
-            out, masked, *place = see(batch, pictures, network)
+            out, masked, place = see(batch, pictures, network)
 
             targets = [clusters[batch["index"]].repeat(2) for clusters in volume_clusters]
             inter = deepcluster_loss(out.volume_scores, targets, config.temperature)
@@ -114,6 +114,7 @@ def main(config: DeepClusterJointConfig) -> None:
             guard.add("slices", slice_targets[0], out.projections, intra)
         run.watch(guard)
     run.finish("joint", "deepcluster", model.state_dict())
+    return model
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from engine.config import ImageConfig
 from engine.run import launch, start
 from losses.collapse import CollapseGuard
 from losses.kmeans import prototype_counts
-from losses.swav import EmbeddingQueue, swav_codes, swav_loss
+from losses.swav import EmbeddingQueue, swapped_prediction, too_many_prototypes
 from models.image_model import ImageModel
 from models.slice_encoder import SliceEncoder
 
@@ -32,7 +32,7 @@ class SwavImageConfig(ImageConfig):
     epoch_queue_starts: int = 0  # first epoch that uses the queue
 
 
-def main(config: SwavImageConfig) -> None:
+def main(config: SwavImageConfig) -> ImageModel:
     run = start(config, __file__)
     pictures = Pictures(*find_pictures(config.data_path, config.volume_path))
     crops_of = CropDataset(
@@ -45,6 +45,7 @@ def main(config: SwavImageConfig) -> None:
     model = ImageModel(SliceEncoder(config.arch), heads)
     queue = EmbeddingQueue(config.queue_length, model.output_dim)
     guard = CollapseGuard({"images": heads[0]})
+    run.warn(too_many_prototypes(heads, config.batch_size * run.world + config.queue_length, "pictures"))
     network = run.prepare(model, len(loader), queue=queue, guard=guard)
 
     for epoch in run.epochs():
@@ -52,25 +53,17 @@ def main(config: SwavImageConfig) -> None:
             crops = picture_crops(batch, config.seed, config.normalise, run.float_type)
             projections, scores = network(crops)  # a crop: (B, 128), and (B, K) for each head
 
-            loss = 0.0
-            for head in range(len(heads)):
-                of_head = [crop[head] for crop in scores]
-                codes = []
-                for crop in range(2):
-                    queued = (
-                        model.prototypes(queue.share(crop))[head]
-                        if queue.ready and epoch >= config.epoch_queue_starts
-                        else None
-                    )
-                    codes.append(swav_codes(of_head[crop], queued, config.epsilon, config.sinkhorn_iterations))
-                loss = loss + swav_loss(of_head, codes, config.temperature) / len(heads)
+            queue_is_used = queue.ready and epoch >= config.epoch_queue_starts
+            earlier = [model.prototypes(queue.share(crop)) for crop in (0, 1)] if queue_is_used else None
+            loss, codes = swapped_prediction(scores, earlier, config.epsilon, config.sinkhorn_iterations, config.temperature)
 
             run.update(loss, frozen=model.prototypes if run.step < config.freeze_prototypes_niters else None)
             model.prototypes.normalize_()
             queue.push(projections[:2])
-            guard.add("images", codes[0], projections[0], loss)
+            guard.add("images", codes, projections[0], loss)
         run.watch(guard)
     run.finish("image", "swav", model.slice_encoder.resnet.state_dict(), flat=True)
+    return model
 
 
 if __name__ == "__main__":

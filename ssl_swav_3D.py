@@ -22,7 +22,7 @@ from losses.collapse import CollapseGuard
 from losses.kmeans import prototype_counts
 from losses.masked import draw_mask, masked_slice_loss
 from losses.pairs import paired_rows
-from losses.swav import EmbeddingQueue, swav_codes, swav_loss
+from losses.swav import EmbeddingQueue, swapped_prediction, too_many_prototypes
 from models.joint import JointModel
 from models.pretrained import load_joint_start
 from models.slice_encoder import SliceEncoder
@@ -41,7 +41,7 @@ class SwavJointConfig(JointConfig):
     epoch_queue_starts: int = 0  # first epoch that uses the queues
 
 
-def main(config: SwavJointConfig) -> None:
+def main(config: SwavJointConfig) -> JointModel:
     run = start(config, __file__)
     loader, image_loader = joint_loaders(config, run.rank, run.world)
     heads = prototype_counts(config.nmb_prototypes, len(loader.dataset))
@@ -52,22 +52,14 @@ def main(config: SwavJointConfig) -> None:
     queue = EmbeddingQueue(config.queue_length, config.d_model)
     slice_queue = EmbeddingQueue(config.slice_queue_length, model.head_dim)
     guard = CollapseGuard({"volumes": heads[0], "slices": slice_heads[0]})
+    run.warn(too_many_prototypes(heads, config.batch_size * run.world + config.queue_length, "volumes"))
     network = run.prepare(model, len(loader), queue=queue, slice_queue=slice_queue, guard=guard)
 
     def swapped(a, b, prototypes, queue):
-        """SwAV's loss of two views (scores, one (rows, K) a head), and the codes of the first head for view a."""
-        loss, of_first = 0.0, None
-        earlier = (
-            [prototypes(queue.share(view)) for view in (0, 1)]
-            if queue.ready and run.epoch >= config.epoch_queue_starts
-            else None
-        )
-        for head, pair in enumerate(zip(a, b)):
-            queued = [scores[head] for scores in earlier] if earlier else [None, None]
-            codes = [swav_codes(pair[v], queued[v], config.epsilon, config.sinkhorn_iterations) for v in (0, 1)]
-            loss = loss + swav_loss(pair, codes, config.temperature) / len(a)
-            of_first = codes[0] if of_first is None else of_first
-        return loss, of_first
+        """SwAV's loss of two views, each with its scores for every head, and the codes of view a by the first head."""
+        queue_is_used = queue.ready and run.epoch >= config.epoch_queue_starts
+        earlier = [prototypes(queue.share(view)) for view in (0, 1)] if queue_is_used else None
+        return swapped_prediction([a, b], earlier, config.epsilon, config.sinkhorn_iterations, config.temperature)
 
     for _epoch in run.epochs():
         for batch, pictures in run.batches(loader, image_loader):
@@ -97,6 +89,7 @@ def main(config: SwavJointConfig) -> None:
             guard.add("slices", slice_codes, out.projections[same_a], intra)
         run.watch(guard)
     run.finish("joint", "swav", model.state_dict())
+    return model
 
 
 if __name__ == "__main__":

@@ -53,6 +53,10 @@ class Config:
     seed: int = 31  # all draws are functions of it
     config: str = ""  # YAML file with any of these constants; flags win over it
 
+    def __post_init__(self):
+        if self.use_fp16:
+            self.precision = "fp16"
+
 
 @dataclass(kw_only=True)
 class VolumeConfig(Config):
@@ -64,7 +68,7 @@ class VolumeConfig(Config):
     # networks
     d_model: int = 640  # D, length of slice and volume embeddings
     dropout: float = 0.1  # in f_inter
-    mask_ratio: float = 0.1  # share of a volume's slices that are masked
+    mask_ratio: float = 0.3  # share of a volume's slices that are masked
 
 
 @dataclass(kw_only=True)
@@ -102,7 +106,7 @@ class JointConfig(VolumeConfig):
     mask_weight: float = 1.0  # weight of the loss of masked slices
 
 
-ConfigType = TypeVar("ConfigType", bound=Config)
+ConfigType = TypeVar("ConfigType")
 
 
 def parse(config_class: type[ConfigType], argv: list[str] | None = None) -> ConfigType:
@@ -123,12 +127,10 @@ def parse(config_class: type[ConfigType], argv: list[str] | None = None) -> Conf
         if not stop.code:
             raise
         raise UserError(_first_sentence(said.getvalue())) from None
-    if config.use_fp16:
-        config.precision = "fp16"
     return config
 
 
-def read_flags(config_class: type[Config], path: str) -> list[str]:
+def read_flags(config_class: type, path: str) -> list[str]:
     """The words that a configuration file stands for: one flag for each of its lines."""
     try:
         values = yaml.safe_load(Path(path).read_text())
@@ -164,7 +166,7 @@ def _description() -> str:
     return (sys.modules["__main__"].__doc__ or "").strip()
 
 
-def _own_words(config_class: type[Config], argv: list[str]) -> list[str]:
+def _own_words(config_class: type, argv: list[str]) -> list[str]:
     """Splits `--flag=value`, drops the launcher's `--local-rank`, takes `--flag true` and `--flag false`."""
     switches = {field.name for field in dataclasses.fields(config_class) if field.type is bool}
     words: list[str] = []
@@ -181,7 +183,7 @@ def _own_words(config_class: type[Config], argv: list[str]) -> list[str]:
     return words
 
 
-def _refuse_unknown(config_class: type[Config], words: list[str], where: str = "") -> None:
+def _refuse_unknown(config_class: type, words: list[str], where: str = "") -> None:
     fields = dataclasses.fields(config_class)
     known = {field.name for field in fields} | {f"no_{field.name}" for field in fields if field.type is bool}
     for word in words:

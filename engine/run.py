@@ -118,9 +118,9 @@ class Run:
             waiting = time.monotonic()
 
     def evaluate(self, *loaders):
-        """As `batches`, but without gradients, in eval mode and under autocast, also for parts of the model."""
+        """As `batches`, but without gradients and with the model in eval mode."""
         self.model.eval()
-        with torch.no_grad(), autocast(self.dtype, self.device):
+        with torch.no_grad():
             yield from self._on_device(loaders)
         self.model.train()
 
@@ -166,6 +166,11 @@ class Run:
         self.log(**figures)
         for warning in warnings:
             self.say(f"warning: {warning}")
+
+    def warn(self, sentence: str | None) -> None:
+        """Says a warning, if there is one."""
+        if sentence:
+            self.say(sentence)
 
     def say(self, sentence: str) -> None:
         """A sentence for the user, once."""

@@ -24,11 +24,7 @@ def spherical_kmeans(
     Raises ClusteringError when there are fewer rows than clusters.
     """
     total = int(all_sum(torch.tensor(len(index), device=embeddings.device)))
-    if clusters > total:
-        raise ClusteringError(
-            f"--nmb_prototypes asks for {clusters} clusters of {total} rows; "
-            f"use at most {total}, or auto, which takes {auto_prototypes(total)}."
-        )
+    refuse_more_clusters_than_rows((clusters,), total)
     return kmeans_from(embeddings, index, first_rows(total, clusters, seed), iterations)
 
 
@@ -138,3 +134,17 @@ def _take_rows(
 def prototype_counts(setting: tuple[int, ...] | str, rows: int, heads: int = 1) -> tuple[int, ...]:
     """The prototypes of each head that `--nmb_prototypes` asks for; "auto" gives `heads` of them, by the number of rows."""
     return (auto_prototypes(rows),) * heads if setting == "auto" else tuple(setting)
+
+
+def cluster_counts(setting: tuple[int, ...] | str, rows: int, heads: int, flag: str = "--nmb_prototypes") -> tuple[int, ...]:
+    """`prototype_counts` for k-means, which raises ClusteringError when a head has more clusters than there are rows."""
+    counts = prototype_counts(setting, rows, heads)
+    refuse_more_clusters_than_rows(counts, rows, flag)
+    return counts
+
+
+def refuse_more_clusters_than_rows(counts: tuple[int, ...], rows: int, flag: str = "--nmb_prototypes") -> None:
+    if max(counts) > rows:
+        raise ClusteringError(
+            f"{flag} asks for {max(counts)} clusters of {rows} rows; use at most {rows}, or auto, which takes {auto_prototypes(rows)}."
+        )

@@ -27,29 +27,6 @@ def masked_slice_loss(predictions: torch.Tensor, targets: torch.Tensor, masked: 
     return global_mean(errors.square().mean(1))
 
 
-def interpolate_neighbours(targets: torch.Tensor, real: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
-    """targets (B, N, D), real and masked (B, N) bool → (B, N, D): the masked slices guessed from the unmasked real ones.
-
-    Linear between the nearest on each side, the nearest one at an end, zeros where a volume has none; other slices as they are.
-    """
-    slices = torch.arange(targets.shape[1], device=targets.device).expand_as(real)
-    last = targets.shape[1]
-    known = real & ~masked
-    before = torch.where(known, slices, -1).cummax(1).values
-    after = torch.where(known, slices, last).flip(1).cummin(1).values.flip(1)
-    none = (before < 0) & (after == last)
-    before, after = torch.where(before < 0, after, before), torch.where(after == last, before, after)
-    before, after = (x.clamp(0, last - 1) for x in (before, after))
-    share = (slices - before).double() / (after - before).clamp_min(1)
-    weight = share.to(targets.dtype)[..., None]
-
-    def at(places: torch.Tensor) -> torch.Tensor:
-        return targets.gather(1, places[..., None].expand_as(targets))
-
-    guess = torch.lerp(at(before), at(after), weight).masked_fill(none[..., None], 0)
-    return torch.where((masked & real)[..., None], guess, targets)
-
-
 class MaskedScore:
     """R² of the masked slices, gathered over steps in float64: against the mean embedding and against interpolation."""
 
@@ -57,11 +34,11 @@ class MaskedScore:
         self.sums: torch.Tensor | None = None
 
     @torch.no_grad()
-    def add(self, predictions: torch.Tensor, targets: torch.Tensor, real: torch.Tensor, masked: torch.Tensor) -> None:
-        """predictions, targets (B, N, D); real, masked (B, N) bool. The masked real slices are scored."""
-        scored = masked & real
+    def add(self, predictions: torch.Tensor, targets: torch.Tensor, guess: torch.Tensor, masked: torch.Tensor) -> None:
+        """predictions, targets, and guess, what interpolation gives: (B, N, D); masked (B, N) bool, the slices to score."""
+        scored = masked
         wanted = targets[scored].double()
-        guess = interpolate_neighbours(at_least_float32(targets), real, masked)[scored].double()
+        guess = guess[scored].double()
         error = (predictions[scored].double() - wanted).square().sum()
         guess_error = (guess - wanted).square().sum()
         numbers = torch.stack([scored.sum().double(), error, guess_error, wanted.square().sum()])

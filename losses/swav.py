@@ -39,6 +39,37 @@ def swav_loss(scores: Sequence[torch.Tensor], codes: Sequence[torch.Tensor], tem
     return global_mean(torch.stack(pairs).mean(0))
 
 
+def swapped_prediction(
+    scores: Sequence[Sequence[torch.Tensor]],
+    queued: Sequence[Sequence[torch.Tensor]] | None,
+    epsilon: float,
+    iterations: int,
+    temperature: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """SwAV's loss, a mean over heads, and the codes (B, K) of the first crop by the first head.
+
+    scores: a crop's (B, K) for each head; the first two crops are the assigned ones. queued: theirs of earlier rows, or None.
+    """
+    loss, of_first = 0.0, None
+    for head in range(len(scores[0])):
+        of_head = [crop[head] for crop in scores]
+        earlier = [crop[head] for crop in queued] if queued else [None, None]
+        codes = [swav_codes(of_head[crop], earlier[crop], epsilon, iterations) for crop in (0, 1)]
+        loss = loss + swav_loss(of_head, codes, temperature) / len(scores[0])
+        of_first = codes[0] if of_first is None else of_first
+    return loss, of_first
+
+
+def too_many_prototypes(counts: Sequence[int], rows: int, what: str) -> str | None:
+    """A warning when Sinkhorn cannot use all prototypes equally, because it sees fewer rows (batch and queue) than there are."""
+    if max(counts) <= rows:
+        return None
+    return (
+        f"warning: {max(counts)} prototypes of {what} cannot be used equally by the {rows} rows of a step and its queue; "
+        "use fewer prototypes, larger batches, or a longer queue."
+    )
+
+
 class EmbeddingQueue:
     """The newest embeddings of earlier steps, `length` rows over all ranks for each crop, the same on every rank.
 

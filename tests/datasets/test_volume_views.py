@@ -112,7 +112,9 @@ def test_in_plane_and_in_space_agree_where_both_apply():
     scales = torch.tensor([[1.1, 0.9, 1.05]]).double().repeat(2, 1)
     flat = torch.tensor([[0.1, 0.0, 0.0]] * 2).double()
     nearly = flat + torch.tensor([[0.0, 1e-12, 0.0]]).double()
-    assert torch.allclose(transforms.affine(volumes, count, scales, flat), transforms.affine(volumes, count, scales, nearly), atol=1e-6)
+    assert torch.allclose(
+        transforms.affine(volumes, count, scales, flat), transforms.affine(volumes, count, scales, nearly), atol=1e-6
+    )
 
 
 def test_blur_is_scipys_gaussian_filter_on_the_real_slices():

@@ -1,12 +1,11 @@
 import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from losses.masked import MaskedScore, draw_mask, interpolate_neighbours, masked_slice_loss
+from losses.masked import MaskedScore, draw_mask, masked_slice_loss
 
 
 @settings(max_examples=60, deadline=None)
@@ -37,29 +36,17 @@ def test_targets_get_no_gradient():
     assert targets.grad is None and predictions.grad[0, 0].any() and not predictions.grad[0, 1].any()
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.integers(2, 20), st.integers(0, 999))
-def test_interpolation_is_that_of_numpy_between_visible_slices(n, seed):
-    rng = np.random.default_rng(seed)
-    targets, masked = rng.normal(size=(1, 24, 3)), np.zeros((1, 24), bool)
-    masked[0, : n - 1] = rng.random(n - 1) < 0.5
-    real = np.arange(24)[None] < n
-    guessed = interpolate_neighbours(torch.tensor(targets), torch.tensor(real), torch.tensor(masked)).numpy()
-    visible = np.flatnonzero(real[0] & ~masked[0])
-    for d in range(3):
-        assert np.allclose(guessed[0, :n, d], np.interp(np.arange(n), visible, targets[0, visible, d]), atol=1e-12)
-
-
 def test_scores_are_one_for_perfect_and_zero_for_the_baselines_themselves():
     targets, real = torch.randn(3, 9, 4).cumsum(1), torch.ones(3, 9, dtype=torch.bool)
     masked = draw_mask(torch.rand(3, 9), real, 0.3)
     mean = targets[masked].mean(0).expand_as(targets)
-    guesses = {"perfect": targets, "mean": mean, "interpolation": interpolate_neighbours(targets, real, masked)}
+    straight = (targets.roll(1, 1) + targets.roll(-1, 1)) / 2  # any other guess would do
+    guesses = {"perfect": targets, "mean": mean, "interpolation": straight}
     scores = {}
     for name, guess in guesses.items():
         score = MaskedScore()
         for row in range(3):  # in parts, as in training
-            score.add(guess[row : row + 1], targets[row : row + 1], real[row : row + 1], masked[row : row + 1])
+            score.add(*(x[row : row + 1] for x in (guess, targets, straight, masked)))
         scores[name] = score.compute()
     assert scores["perfect"] == {"r2_mean": 1.0, "r2_interpolation": 1.0, "mse": 0.0}
     assert scores["mean"]["r2_mean"] == pytest.approx(0, abs=1e-6)

@@ -1,0 +1,91 @@
+import pytest
+import torch
+import torchvision
+
+from models.slice_encoder import SliceEncoder, embed_slices, orthogonal_map, set_map
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    torch.manual_seed(0)
+    return SliceEncoder("resnet18", 48).eval()
+
+
+@pytest.mark.parametrize("arch, feature_dim, pooled_dim", [("resnet18", 960, 512), ("resnet50", 3840, 2048)])
+def test_weights_go_in_and_out_of_plain_torchvision(arch, feature_dim, pooled_dim):
+    encoder = SliceEncoder(arch, 8).eval()
+    assert (encoder.feature_dim, encoder.pooled_dim) == (feature_dim, pooled_dim)
+    plain = getattr(torchvision.models, arch)(weights=None).eval()
+    missing, unexpected = plain.load_state_dict(encoder.resnet.state_dict(), strict=False)
+    assert sorted(missing) == ["fc.bias", "fc.weight"] and not unexpected
+    plain.fc = torch.nn.Identity()
+    grey = torch.randn(2, 1, 40, 40)
+    with torch.no_grad():
+        assert torch.allclose(encoder.pooled(grey), plain(grey.expand(-1, 3, -1, -1)), atol=1e-5)
+
+
+def test_features_are_the_four_stages_pooled_and_of_unit_length(encoder):
+    images, net = torch.randn(2, 3, 64, 64), encoder.resnet
+    with torch.no_grad():
+        features = encoder.features(images)
+        x, start = net.maxpool(net.relu(net.bn1(net.conv1(images)))), 0
+        for layer in (net.layer1, net.layer2, net.layer3, net.layer4):
+            x = layer(x)
+            stage = x.mean((2, 3))
+            part = features[:, start : start + stage.shape[1]]
+            assert torch.allclose(part, stage / stage.norm(dim=1, keepdim=True), atol=1e-5)
+            start += stage.shape[1]
+    assert start == features.shape[1]
+
+
+def test_the_scale_of_the_map_changes_no_embedding(encoder):
+    images = torch.randn(3, 1, 32, 32)
+    with torch.no_grad():
+        before = encoder(images)
+        for parameter in encoder.to_embedding.parameters():
+            parameter.mul_(0.1)
+        assert torch.allclose(encoder(images), before, atol=1e-5)
+        for parameter in encoder.to_embedding.parameters():
+            parameter.mul_(10)
+    assert torch.allclose(before.square().mean(1), torch.ones(3), atol=1e-5)
+
+
+def test_only_real_slices_are_encoded(encoder):
+    pixels, real = torch.randn(2, 4, 32, 32), torch.tensor([[True] * 4, [True, True, False, False]])
+    pixels[~real] = torch.nan
+    with torch.no_grad():
+        embedded = embed_slices(encoder, pixels, real)
+        alone = encoder(pixels[1, :2, None])
+    assert embedded.isfinite().all() and not embedded[~real].any()
+    assert torch.allclose(embedded[1, :2], alone, atol=1e-5)
+
+
+def test_padding_touches_no_batch_statistics():
+    statistics = []
+    for padding in (0, 5):
+        torch.manual_seed(0)
+        encoder = SliceEncoder("resnet18", 8).train()
+        pixels = torch.cat([torch.randn(2, 3, 32, 32), 100 * torch.ones(2, padding, 32, 32)], 1)
+        embed_slices(encoder, pixels, (torch.arange(3 + padding) < 3).expand(2, -1))
+        statistics.append(encoder.resnet.bn1.running_mean.clone())
+    assert torch.equal(*statistics)
+
+
+def test_no_images_give_no_embeddings(encoder):
+    assert encoder(torch.zeros(0, 1, 32, 32)).shape == (0, 48)
+
+
+@pytest.mark.parametrize("size", [31, 97])
+def test_small_and_odd_sizes_work(encoder, size):
+    assert encoder(torch.randn(2, 1, size, size + 3)).shape == (2, 48)
+
+
+def test_the_fixed_map_is_a_seeded_rotation_that_centres_the_features(encoder):
+    mean = torch.randn(960)
+    set_map(encoder, mean, seed=3)
+    weight = encoder.to_embedding.weight
+    assert torch.allclose(weight @ weight.T, torch.eye(48), atol=1e-5)
+    assert torch.allclose(encoder.to_embedding(mean), torch.zeros(48), atol=1e-4)
+    assert torch.equal(orthogonal_map(960, 48, 3), weight) and not torch.equal(orthogonal_map(960, 48, 4), weight)
+    tall = orthogonal_map(20, 48, 0)
+    assert torch.allclose(tall.T @ tall, torch.eye(20), atol=1e-5)

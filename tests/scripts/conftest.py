@@ -1,0 +1,64 @@
+"""Small data of our own making, and the six scripts run on one and on two processes, once for all tests of this folder."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+
+
+def make_data(root: Path, volumes: int = 10, images: int = 12) -> None:
+    """Two collections of volumes (depths 5 to 9, two types) and of images: smooth noise about a bright disc."""
+    rng = np.random.default_rng(0)
+    for number in range(volumes):
+        collection = root / "volumes" / "ab"[number % 2]
+        collection.mkdir(parents=True, exist_ok=True)
+        rows, columns = np.mgrid[:28, :26]
+        disc = np.hypot(rows - 14, columns - 13) < 5 + number
+        noise = rng.integers(0, 40, (28, 26, 5 + number % 5))
+        volume = disc[..., None] * 120 + noise
+        np.save(collection / f"{number:02d}.npy", volume.astype([np.uint8, np.int16][number % 2]))
+    for number in range(images):
+        folder = root / "images" / "train" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        picture = rng.integers(0, 60, (30, 34)) + 100 * (np.mgrid[:30, :34][0] > number)
+        Image.fromarray(picture.astype(np.uint8)).save(folder / f"{number:02d}.png")
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    make_data(root)
+    return root
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+
+
+def run(*words: str, cwd: Path) -> subprocess.CompletedProcess:
+    """`python words` in `cwd`; nothing is asserted."""
+    command = [sys.executable, *map(str, words)]
+    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=900)
+
+
+@pytest.fixture(scope="session")
+def one_and_two(data, tmp_path_factory) -> tuple[Path, Path]:
+    """Folders with what `six_scripts.py` left after runs on one process and on two, at the same global batch."""
+    folders = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    driver = Path(__file__).with_name("six_scripts.py")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    for folder, words, share in [(folders[0], [], 4), (folders[1], launcher, 2)]:
+        done = run(*words, driver, data, share, cwd=folder)
+        assert done.returncode == 0, done.stderr[-3000:]
+    return folders
+
+
+def load(folder: Path, name: str, rank: int = 0) -> dict[str, torch.Tensor]:
+    return torch.load(folder / f"{name}-{rank}.pt")

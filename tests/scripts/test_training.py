@@ -1,0 +1,105 @@
+"""What a script computes depends on its constants and its data alone."""
+
+import importlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_data
+from six_scripts import script_flags
+
+from engine.config import parse
+
+COMMON = "--arch resnet18 --precision fp32 --warmup_epochs 0 --base_lr 1e-3".split()
+
+
+def train(script, data, *more):
+    module = importlib.import_module(script)
+    config_class = next(v for k, v in vars(module).items() if k.endswith("Config") and v.__module__ == script)
+    stage = "2D" if script.endswith("2D") else script.split("_")[0].replace("ssl", "3D")
+    method = "swav" if "swav" in script else "deepcluster"
+    config = parse(config_class, [*COMMON, *script_flags(method, stage, data, "4"), *map(str, more)])
+    model = module.main(config, method) if stage == "mask" else module.main(config)
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("script", ["ssl_swav_2D", "ssl_deepcluster_2D"])
+def test_same_seed_same_weights_for_0_1_and_4_workers(script, data, here):
+    ends = [
+        train(
+            script,
+            data,
+            "--epochs",
+            2,
+            "--workers",
+            workers,
+            "--dump_path",
+            f"runs/{workers}",
+            "--checkpoint_name",
+            f"{workers}.pth",
+        )
+        for workers in (0, 1, 4)
+    ]
+    other = train(
+        script, data, "--epochs", 2, "--workers", 0, "--seed", 32, "--dump_path", "runs/s", "--checkpoint_name", "s.pth"
+    )
+    assert same(ends[0], ends[1]) and same(ends[0], ends[2]) and not same(ends[0], other)
+
+
+def test_a_run_stopped_after_an_epoch_ends_as_one_that_was_not(data, here):
+    whole = train(
+        "ssl_deepcluster_2D", data, "--epochs", 3, "--workers", 0, "--dump_path", "runs/whole", "--checkpoint_name", "a.pth"
+    )
+    shutil.copytree("runs/whole", "runs/cut")
+    checkpoints = here / "runs/cut/checkpoints"
+    shutil.rmtree(sorted(checkpoints.glob("step-*"))[-1])  # as if it had stopped after its second epoch
+    words = ["--epochs", 3, "--workers", 0, "--dump_path", "runs/cut", "--checkpoint_name", "b.pth"]
+    edited = (here / "runs/cut/config.yaml").read_text().replace("runs/whole", "runs/cut").replace("a.pth", "b.pth")
+    (here / "runs/cut/config.yaml").write_text(edited)
+    assert same(train("ssl_deepcluster_2D", data, *words), whole)
+    lines = [
+        [json.loads(line) for line in (here / f"runs/{run}/metrics.jsonl").read_text().splitlines()] for run in ("whole", "cut")
+    ]
+    timed = {"seconds", "data_wait_seconds", "data_wait"}
+    assert [{k: v for k, v in line.items() if k not in timed} for line in lines[0]] == [
+        {k: v for k, v in line.items() if k not in timed} for line in lines[1]
+    ]
+    assert same(train("ssl_deepcluster_2D", data, *words), whole)  # a finished run stays as it is
+
+
+def test_stages_2_and_3_leave_f_intra_frozen_or_train_it(data, here):
+    train("ssl_swav_2D", data, "--epochs", 1, "--workers", 0)
+    before = torch.load("weights/resnet_swav2D.pth")
+    train("mask_swav_3D", data, "--epochs", 1, "--workers", 0)
+    stage2 = torch.load("weights/mask_swav.pth")["model"]
+    for name, value in before.items():
+        assert torch.equal(stage2[f"slice_encoder.resnet.{name}"], value), name
+    trained = train("ssl_swav_3D", data, "--epochs", 1, "--workers", 0)
+    assert not torch.equal(trained["slice_encoder.resnet.conv1.weight"], before["conv1.weight"])
+    lines = [json.loads(line) for line in (here / "runs/ssl_swav_3D/metrics.jsonl").read_text().splitlines()]
+    last = lines[-1]
+    assert last["loss"] == pytest.approx(last["inter"] + last["intra"] + last["mask"], rel=1e-5)
+    assert all(last[part] > 0 for part in ("inter", "intra", "mask")) and 0.5 < last["matched"] <= 1
+
+
+def test_deep_volumes_go_through_all_stages(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_data(tmp_path, volumes=3)
+    big = np.zeros((160, 150, 70), np.int16)
+    big[:6], big[-6:] = 900, 900
+    np.save("volumes/a/big.npy", big)
+    for script in ("ssl_deepcluster_2D", "mask_deepcluster_3D", "ssl_deepcluster_3D"):
+        train(script, tmp_path, "--epochs", 1, "--workers", 0)
+    assert (tmp_path / "weights/deepcluster3D.pth").exists()
