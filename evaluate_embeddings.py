@@ -2,7 +2,7 @@
 
 Labels come from `labels.csv` at the root of a data folder (path,label[,subject][,split]) and are told apart *within* each
 collection. Every weight file stands beside two baselines: raw pixels, and the same network with random weights. Images are
-embedded by f_intra (its slice features); volumes by f_inter, or by the mean of their slice features after stage 1.
+embedded by the last stage of f_intra; volumes by f_inter, or after stage 1 by the mean of f_intra over their slices.
 
 Reads    folders of images and volumes, weight files of any stage
 Writes   <output>/evaluation.json, <output>/embeddings.png

@@ -31,6 +31,7 @@ from models.volume_encoder import VolumeEncoder
 class MaskConfig(VolumeConfig):
     resnet_pretrained: str = "resnet_deepcluster2D.pth"  # weights of stage 1, inside pretrained_path
     checkpoint_name: str = "mask_deepcluster.pth"
+    masks_per_view: int = 4  # masks of each view in one step: f_intra, which costs most, embeds the view once for all of them
     scored_volumes: int = 256  # volumes, at most, on which R² is measured every epoch, whole and with masks of their own
 
 
@@ -80,10 +81,12 @@ def main(config: MaskConfig, method: str = "deepcluster") -> MaskedVolumeModel:
     for _epoch in run.epochs():
         for batch in run.batches(loader):
             view = two_views(batch, config.seed, config.view_policy, config.normalise, run.float_type)
-            targets = embed(view.pixels, view.real)
-            masked = draw_mask(mask_draws(batch, config.seed, view.real.shape[1]), view.real, config.mask_ratio)
+            targets = embed(view.pixels, view.real).repeat(config.masks_per_view, 1, 1)
+            real = view.real.repeat(config.masks_per_view, 1)
+            draws = mask_draws(batch, config.seed, real.shape[1], views=2 * config.masks_per_view)
+            masked = draw_mask(draws, real, config.mask_ratio)
 
-            loss = masked_slice_loss(network(targets, view.real, masked), targets, masked)
+            loss = masked_slice_loss(network(targets, real, masked), targets, masked)
             run.update(loss)
         run.log(**score())
     state = {f"slice_encoder.{k}": v for k, v in slice_encoder.state_dict().items()}

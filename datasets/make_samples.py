@@ -18,7 +18,7 @@ from .phantom_anatomy import ANATOMIES
 from .phantoms import make_phantom, make_slice
 
 SPLITS = {"train": 60, "valid": 15, "test": 15}  # pictures of a collection
-VOLUME_SPLITS = {"train": 16, "valid": 4, "test": 4}
+VOLUME_SPLITS = {"train": 12, "valid": 2, "test": 2}
 PICTURE_SIZE = 64
 
 

@@ -52,7 +52,7 @@ ANATOMIES = {
             Organ("ventricle", (-0.05, -0.12, 0), (0.2, 0.08, 0.6), 0.22, "brain"),
             Organ("ventricle_right", (-0.05, 0.12, 0), (0.2, 0.08, 0.6), 0.22, "brain"),
         ),
-        ("brain",), ("folded", "mottled"), np.uint8, 0, 255,
+        ("brain",), ("upright", "level"), np.uint8, 0, 255,
     ),
     "Phantom_Chest": Anatomy(
         (
@@ -62,7 +62,7 @@ ANATOMIES = {
             Organ("heart", (0.12, 0.1, 0.2), (0.26, 0.26, 0.7), 0.72),
             Organ("spine", (0.52, 0, 0), (0.13, 0.13, 2.0), 0.95),
         ),
-        ("lung_right", "lung_left"), ("reticular", "nodular"), np.int16, -1000, 600,
+        ("lung_right", "lung_left"), ("upright", "level"), np.int16, -1000, 600,
     ),
     "Phantom_Abdomen": Anatomy(
         (
@@ -72,7 +72,7 @@ ANATOMIES = {
             Organ("kidney", (0.3, 0.36, 0.1), (0.16, 0.13, 0.6), 0.78, "trunk"),
             Organ("spine", (0.46, 0.05, 0), (0.14, 0.14, 2.0), 0.95, "trunk"),
         ),
-        ("liver",), ("banded", "granular"), np.int16, -200, 500,
+        ("liver",), ("upright", "level"), np.int16, -200, 500,
     ),
     "Phantom_Heart": Anatomy(
         (
@@ -82,7 +82,7 @@ ANATOMIES = {
             Organ("right_ventricle", (-0.1, -0.3, 0), (0.24, 0.13, 0.7), 0.74, "myocardium"),
             Organ("aorta", (-0.66, -0.3, 0), (0.12, 0.12, 2.0), 0.8, "chest_wall"),
         ),
-        ("myocardium",), ("fibrous", "spongy"), np.uint8, 0, 255,
+        ("myocardium",), ("upright", "level"), np.uint8, 0, 255,
     ),
 }  # fmt: skip
 
@@ -141,23 +141,21 @@ def paint_lesions(anatomy: Anatomy, labels: np.ndarray, coordinates: list[np.nda
         labels[inside & (labels == organ)] = anatomy.lesion
 
 
-def texture(shape: tuple[int, int, int], striped: bool, key: np.ndarray, noise: np.random.Generator) -> np.ndarray:
-    """(H, W, C) float32 of mean 0 and deviation 1: a random field of one wavelength, as stripes or as spots.
+def texture(shape: tuple[int, int, int], upright: bool, key: np.ndarray, noise: np.random.Generator) -> np.ndarray:
+    """(H, W, C) float32 of mean 0 and deviation 1: a random field of stripes, nearly upright or nearly level.
 
-    Both have wavelengths drawn alike and, as Gaussian fields, values distributed alike.
+    Both have wavelengths, phases and slants drawn alike and, as Gaussian fields, values distributed alike.
     """
-    u = uniform(key, 4)
+    u = uniform(key, 2)
     ky = np.fft.fftfreq(shape[0], 1 / shape[0]).astype(np.float32)[:, None, None]
     kx = np.fft.fftfreq(shape[1], 1 / shape[1]).astype(np.float32)[None, :, None]
     kz = np.fft.rfftfreq(shape[2], 1 / shape[2]).astype(np.float32)[None, None, :]
     radius = np.sqrt(ky**2 + kx**2)
-    frequency = 4.5 * np.exp(0.7 * u[0])  # waves across the picture
+    frequency = 6.0 * np.exp(0.25 * (2 * u[0] - 1))  # waves across the picture
+    direction = 0.25 * (2 * u[1] - 1) + (0.0 if upright else np.pi / 2)
+    along = np.abs(ky * np.float32(np.sin(direction)) + kx * np.float32(np.cos(direction)))
     weight = np.exp(-(((radius - frequency) / (0.25 * frequency)) ** 2))
-    if striped:
-        direction = np.pi * u[1]
-        along = ky * np.float32(np.sin(direction)) + kx * np.float32(np.cos(direction))
-        weight = weight * np.exp(-(((np.abs(along) / np.maximum(radius, 1) - 1) / 0.08) ** 2))
-    weight = weight * np.exp(-((kz / 2.0) ** 2))
+    weight = weight * np.exp(-(((along / np.maximum(radius, 1) - 1) / 0.05) ** 2)) * np.exp(-((kz / 2.0) ** 2))
     spectrum = noise.standard_normal((*weight.shape, 2), dtype=np.float32).view(np.complex64)[..., 0] * weight
     field = np.fft.irfftn(spectrum, shape, axes=(0, 1, 2))
     return ((field - field.mean()) / field.std()).astype(np.float32)

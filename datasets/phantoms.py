@@ -1,12 +1,13 @@
 """Phantom anatomies: made-up pictures and volumes of four collections, with label maps and a hidden variant each.
 
-The sample data of the project and of its tests. A phantom's *variant* (0 or 1) is the kind of texture in its largest organ:
-independent of position, size, brightness, contrast, bias field and noise, and invisible to intensity statistics.
+The sample data of the project and of its tests. A phantom's *variant* (0 or 1) is the direction of the stripes in its largest
+organ: independent of position, size, brightness, contrast, bias field and noise, and invisible to intensity statistics.
 
-Run: python -m datasets.phantoms                                       writes training_data_2D and training_data_3D
+Run: python -m datasets.phantoms                                          the samples (writer: datasets/make_samples.py)
      python -m datasets.phantoms OUT --volumes 400 --images 400 --seed 1 --shape 48 48 16
 """
 
+import argparse
 from typing import NamedTuple
 
 import numpy as np
@@ -65,7 +66,7 @@ def _tissue(anatomy: Anatomy, labels: np.ndarray, field: np.ndarray, key: np.nda
     means = np.array([0.03, *(organ.brightness for organ in anatomy.organs), 0.9], np.float32)
     means[1:] += 0.16 * (u[1:classes] - 0.5)
     strength = np.zeros(classes, np.float32)
-    strength[[anatomy.organ(name) for name in anatomy.textured]] = 0.1 + 0.1 * u[classes]
+    strength[[anatomy.organ(name) for name in anatomy.textured]] = 0.16 + 0.08 * u[classes]
     return means.take(labels) + strength.take(labels) * field
 
 
@@ -73,8 +74,25 @@ def _expose(image: np.ndarray, coordinates: list[np.ndarray], key: np.ndarray, n
     """The scanner: a smooth bias field, contrast, gamma, brightness and noise, all random."""
     y, x, z = coordinates
     u = (2 * uniform(key ^ np.uint64(2), 10) - 1).astype(np.float32)
-    bias = 0.3 * (u[0] * y + u[1] * x + 0.5 * u[2] * z + u[3] * x * y + u[4] * y * y)
-    image = np.clip(image, 0, 1) ** np.exp(0.35 * u[5]) * (1 + bias)
+    bias = 0.15 * (u[0] * y + u[1] * x + 0.5 * u[2] * z + u[3] * x * y + u[4] * y * y)
+    image = np.clip(image, 0, 1) ** np.exp(0.2 * u[5]) * (1 + bias)
     image = (image - 0.4) * (0.8 + 0.3 * u[6]) + 0.4 + 0.12 * u[7]
     spread = 0.02 + 0.03 * (u[8] + 1)
     return image + spread * noise.standard_normal(image.shape, dtype=np.float32)
+
+
+def _command_line() -> None:
+    from .make_samples import Samples, main  # it imports this module
+
+    parser = argparse.ArgumentParser(description="Write the sample data, or any number of phantoms to another folder.")
+    parser.add_argument("output", nargs="?", default="", help="folder for images/ and volumes/ (left out: the samples)")
+    parser.add_argument("--volumes", type=int, default=Samples.volumes, help="volumes, over all collections")
+    parser.add_argument("--images", type=int, default=Samples.images, help="pictures, over all collections")
+    parser.add_argument("--seed", type=int, default=Samples.seed)
+    parser.add_argument("--shape", type=int, nargs=3, default=Samples.shape, metavar=("ROWS", "COLUMNS", "SLICES"))
+    flags = vars(parser.parse_args())
+    main(Samples(**{**flags, "shape": tuple(flags["shape"])}))
+
+
+if __name__ == "__main__":
+    _command_line()

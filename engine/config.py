@@ -67,7 +67,8 @@ class VolumeConfig(Config):
     view_policy: Literal["compose", "one"] = "compose"  # several of the seven transforms for a view, or one of them
     # networks
     d_model: int = 640  # D, length of slice and volume embeddings
-    dropout: float = 0.1  # in f_inter
+    dropout: float = 0.0  # in f_inter
+    base_lr: float = 3e-4  # highest learning rate
     mask_ratio: float = 0.3  # share of a volume's slices that are masked
 
 

@@ -146,5 +146,6 @@ def cluster_counts(setting: tuple[int, ...] | str, rows: int, heads: int, flag: 
 def refuse_more_clusters_than_rows(counts: tuple[int, ...], rows: int, flag: str = "--nmb_prototypes") -> None:
     if max(counts) > rows:
         raise ClusteringError(
-            f"{flag} asks for {max(counts)} clusters of {rows} rows; use at most {rows}, or auto, which takes {auto_prototypes(rows)}."
+            f"{flag} asks for {max(counts)} clusters of {rows} rows; "
+            f"use at most {rows}, or auto, which takes {auto_prototypes(rows)}."
         )

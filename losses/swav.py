@@ -61,7 +61,7 @@ def swapped_prediction(
 
 
 def too_many_prototypes(counts: Sequence[int], rows: int, what: str) -> str | None:
-    """A warning when Sinkhorn cannot use all prototypes equally, because it sees fewer rows (batch and queue) than there are."""
+    """A warning when Sinkhorn sees fewer rows (batch and queue) than there are prototypes to use equally."""
     if max(counts) <= rows:
         return None
     return (

@@ -9,9 +9,9 @@ from .volume_encoder import VolumeEncoder
 class MaskedVolumeModel(nn.Module):
     """f_inter with a learned token, and a linear decoder back to slice embeddings.
 
-    In the place of a masked slice stands the token plus what interpolating between its visible neighbours gives, and the decoder,
-    which starts at zero, predicts what the interpolation misses: at about N/4 keys attention alone does not get to what is already
-    known. `token_alone` is the published way: the token stands alone, and the decoder predicts the whole embedding.
+    In the place of a masked slice stands the token plus what interpolating between its visible neighbours gives: at about N/4
+    keys attention alone hardly gets at that. The decoder starts as the identity, as f_inter does. `token_alone` is the
+    published way: the token stands alone, and the decoder starts at random.
     """
 
     def __init__(self, volume_encoder: VolumeEncoder, embedding_dim: int = 640, token_alone: bool = False):
@@ -21,18 +21,15 @@ class MaskedVolumeModel(nn.Module):
         self.token = nn.Parameter(torch.randn(embedding_dim) * 0.02)
         self.decoder = nn.Linear(embedding_dim, embedding_dim)
         if not token_alone:
-            nn.init.zeros_(self.decoder.weight)
+            nn.init.eye_(self.decoder.weight)
             nn.init.zeros_(self.decoder.bias)
 
     def forward(self, slice_embeddings: torch.Tensor, real: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
-        """slice_embeddings (B, N, D), real and masked (B, N) bool → predictions (B, N, D), of which the masked ones count."""
-        token = self.token.to(slice_embeddings.dtype)
-        if self.token_alone:
-            visible = torch.where(masked[..., None], token, slice_embeddings)
-            return self.decoder(self.volume_encoder(visible, real))
-        guess = interpolate_neighbours(slice_embeddings, real, masked)
-        visible = torch.where(masked[..., None], guess + token, slice_embeddings)
-        return guess + self.decoder(self.volume_encoder(visible, real))
+        """slice_embeddings (B, N, D), real and masked (B, N) bool → (B, N, D), of which the masked slices count."""
+        shown = self.token.to(slice_embeddings.dtype).expand_as(slice_embeddings)
+        if not self.token_alone:
+            shown = shown + interpolate_neighbours(slice_embeddings, real, masked)
+        return self.decoder(self.volume_encoder(torch.where(masked[..., None], shown, slice_embeddings), real))
 
 
 def interpolate_neighbours(targets: torch.Tensor, real: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:

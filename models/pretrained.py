@@ -119,15 +119,15 @@ class Encoders:
             part.to(device).eval()
 
     def embed_images(self, images: torch.Tensor) -> torch.Tensor:
-        """images (B, 1, H, W) → slice features (B, feature_dim)."""
-        return self.slice_encoder.features(images)
+        """images (B, 1, H, W) → (B, pooled_dim): the last stage of f_intra, which stage 1 trains."""
+        return self.slice_encoder.pooled(images)
 
     def embed_volumes(self, pixels: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        """pixels (B, N, H, W), real (B, N) → volume embeddings (B, D), or without f_inter the mean slice features."""
+        """pixels (B, N, H, W), real (B, N) → volume embeddings (B, D), or without f_inter the mean last stage."""
         if self.volume_encoder is not None:
             return volume_embedding(self.volume_encoder(embed_slices(self.slice_encoder, pixels, real), real), real)
-        features = embed_slices(self.slice_encoder.features, pixels, real)
-        return F.normalize(features.sum(1) / real.sum(1, keepdim=True), dim=-1)
+        pooled = embed_slices(self.slice_encoder.pooled, pixels, real)
+        return F.normalize(pooled.sum(1) / real.sum(1, keepdim=True), dim=-1)
 
 
 def load_encoders(path: str | Path) -> Encoders:

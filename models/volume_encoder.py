@@ -27,6 +27,11 @@ class VolumeEncoder(nn.Module):
             )
             for _ in range(layers)
         )
+        # every layer starts as the identity, up to its norms: a volume embedding then starts as the mean of its slices
+        for layer in self.layers:
+            for last in (layer.attention.to_out, layer.ffn.linear2):
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
 
     def forward(self, slice_embeddings: torch.Tensor, real: torch.Tensor | None = None) -> torch.Tensor:
         """slice_embeddings: (B, N, D); real: (B, N) bool, the first n of each volume, None = all. Zero at padding."""

@@ -57,7 +57,16 @@ def test_equals_the_published_masked_model(axis, sampling):
 
 def tiny(**changes):
     torch.manual_seed(0)
-    return VolumeEncoder(32, layers=2, feedforward_dim=16, heads=4, head_dim=8, **changes).double().eval()
+    encoder = VolumeEncoder(32, layers=2, feedforward_dim=16, heads=4, head_dim=8, **changes).double().eval()
+    for parameter in encoder.parameters():  # away from the identity that it starts as
+        torch.nn.init.normal_(parameter, std=0.3)
+    return encoder
+
+
+def test_a_volume_embedding_starts_as_the_mean_of_its_slices():
+    slices = F.layer_norm(torch.randn(2, 7, 32), (32,))
+    encoder = VolumeEncoder(32, layers=2, feedforward_dim=16, heads=4, head_dim=8).double().eval()
+    assert torch.allclose(volume_embedding(encoder(slices)), F.normalize(slices.mean(1), dim=1), atol=1e-4)
 
 
 @pytest.mark.parametrize("lengths", [(6, 9), (1, 98), (4, 33, 20)])

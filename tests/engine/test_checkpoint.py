@@ -1,0 +1,67 @@
+import json
+
+import pytest
+import torch
+
+from engine.checkpoint import load_checkpoint, save_checkpoint
+
+
+def state(number):
+    return {"model": {"w": torch.full((3,), float(number))}, "position": {"step": number}}
+
+
+def test_the_newest_whole_state_is_loaded(tmp_path):
+    for number in (1, 2, 3):
+        save_checkpoint(tmp_path, number, state(number))
+    assert load_checkpoint(tmp_path)["position"]["step"] == 3
+    assert (tmp_path / "last").read_text() == "step-000003"
+    assert sorted(p.name for p in tmp_path.glob("step-*")) == ["step-000002", "step-000003"]
+
+
+def test_kept_copies_stay(tmp_path):
+    for number in range(1, 6):
+        save_checkpoint(tmp_path, number, state(number), keep_copy=number == 2)
+    assert sorted(p.name for p in tmp_path.glob("step-*")) == ["step-000002", "step-000004", "step-000005"]
+
+
+@pytest.mark.parametrize("place", [10, 200, -20])
+def test_a_flipped_bit_is_found_and_the_state_before_is_taken(tmp_path, place, capsys):
+    for number in (1, 2):
+        save_checkpoint(tmp_path, number, state(number))
+    path = tmp_path / "step-000002/model.pt"
+    damaged = bytearray(path.read_bytes())
+    damaged[place] ^= 4
+    path.write_bytes(damaged)
+    assert load_checkpoint(tmp_path)["position"]["step"] == 1
+    assert (tmp_path / "step-000002.bad").is_dir() and "step-000002 is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", ["no manifest", "cut manifest", "missing file"])
+def test_other_damage_is_found_too(tmp_path, how):
+    for number in (1, 2):
+        save_checkpoint(tmp_path, number, state(number))
+    manifest = tmp_path / "step-000002/manifest.json"
+    if how == "no manifest":
+        manifest.unlink()
+    elif how == "cut manifest":
+        manifest.write_text(manifest.read_text()[:40])
+    else:
+        (tmp_path / "step-000002/model.pt").unlink()
+    assert load_checkpoint(tmp_path)["position"]["step"] == 1
+
+
+def test_a_half_written_folder_is_not_looked_at(tmp_path):
+    save_checkpoint(tmp_path, 1, state(1))
+    (tmp_path / "step-000002.tmp").mkdir()
+    assert load_checkpoint(tmp_path)["position"]["step"] == 1
+
+
+def test_there_may_be_none(tmp_path):
+    assert load_checkpoint(tmp_path) is None
+    assert load_checkpoint(tmp_path / "nowhere") is None
+
+
+def test_the_manifest_names_every_file(tmp_path):
+    folder = save_checkpoint(tmp_path, 7, state(7))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert sorted(manifest["files"]) == ["model.pt", "position.pt"] and manifest["format_version"] == 1

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+
+from engine.probes import interval, knn_hits, linear_hits
+
+
+def clusters(n=60, spread=0.05, seed=0):
+    """Two labels in two groups, told apart by the first axis; a file a subject."""
+    rng = np.random.default_rng(seed)
+    labels, groups = np.arange(n) % 2, np.arange(n) // 2 % 2
+    embeddings = np.stack([np.where(labels == groups, 1.0, -1.0), np.ones(n)], 1) + spread * rng.normal(size=(n, 2))
+    return embeddings, labels, groups, np.arange(n)
+
+
+def test_labels_are_told_apart_within_groups_only():
+    embeddings, labels, groups, subjects = clusters()
+    assert knn_hits(embeddings, labels, groups, subjects, k=5).all()
+    assert linear_hits(embeddings, labels, groups, subjects).all()
+    together = np.zeros_like(groups)  # the same place means opposite labels in the two groups
+    assert knn_hits(embeddings, labels, together, subjects, k=5).mean() < 0.8
+
+
+def test_rows_of_one_subject_are_no_neighbours():
+    rng = np.random.default_rng(0)
+    subjects = np.repeat(np.arange(30), 2)
+    embeddings = np.repeat(rng.normal(size=(30, 8)), 2, 0) + 1e-3 * rng.normal(size=(60, 8))
+    labels = np.repeat(rng.integers(0, 2, 30), 2)
+    assert knn_hits(embeddings, labels, np.zeros(60), np.arange(60), k=1).all()
+    assert knn_hits(embeddings, labels, np.zeros(60), subjects, k=1).mean() < 0.8
+    assert linear_hits(embeddings, labels, np.zeros(60), subjects).mean() < 0.8
+
+
+def test_knn_equals_scikit_learns_where_subjects_are_files():
+    from sklearn.model_selection import LeaveOneOut, cross_val_predict
+    from sklearn.neighbors import KNeighborsClassifier
+
+    embeddings, labels, _, subjects = clusters(spread=1.0)
+    told = cross_val_predict(KNeighborsClassifier(7, metric="cosine"), embeddings, labels, cv=LeaveOneOut())
+    assert np.array_equal(knn_hits(embeddings, labels, np.zeros(60), subjects, k=7), told == labels)
+
+
+@pytest.mark.parametrize("share, count, expected", [(0.5, 100, (0.404, 0.596)), (1.0, 10, (0.722, 1.0)), (0.0, 0, (0, 1))])
+def test_the_interval_is_wilsons(share, count, expected):
+    assert interval(share, count) == pytest.approx(expected, abs=1e-3)

@@ -1,0 +1,48 @@
+"""The promises of docs/design.md that concern the tree as a whole."""
+
+import ast
+import subprocess
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("models", "datasets", "losses", "engine")
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_imports_run_one_way():
+    scripts = {path.stem for path in ROOT.glob("*.py")}
+    for package in PACKAGES:
+        for path in (ROOT / package).glob("*.py"):
+            assert not imported(path) & (set(PACKAGES) | scripts), path
+    for path in ROOT.glob("*.py"):
+        allowed = {"mask_deepcluster_3D"} if path.stem == "mask_swav_3D" else set()
+        assert not (imported(path) & scripts) - allowed, path
+
+
+def test_requirements_are_those_of_the_lock():
+    lock = (ROOT / "uv.lock").read_text()
+    for line in (ROOT / "requirements.txt").read_text().splitlines():
+        if line and not line.startswith((" ", "#")):
+            name, version = line.split(" ;")[0].strip().split("==")
+            assert f'name = "{name.split("[")[0]}"\nversion = "{version}"' in lock, line
+    environment = yaml.safe_load((ROOT / "env.yml").read_text())
+    assert environment["name"] == "joint-ssl" and {"pip": ["-r requirements.txt"]} in environment["dependencies"]
+
+
+def test_samples_in_git_are_at_most_10_megabytes():
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z", "training_data_2D", "training_data_3D"], cwd=ROOT, capture_output=True, text=True
+    )
+    files = [ROOT / name for name in tracked.stdout.split("\0") if name]
+    assert sum(path.stat().st_size for path in files) < 10e6
