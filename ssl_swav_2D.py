@@ -26,8 +26,9 @@ from models.slice_encoder import SliceEncoder
 @dataclass(kw_only=True)
 class SwavImageConfig(ImageConfig):
     checkpoint_name: str = "resnet_swav2D.pth"
-    epsilon: float = 0.05  # smoothness of the codes
+    epsilon: float = 0.03  # smoothness of the codes
     sinkhorn_iterations: int = 3
+    freeze_prototypes_niters: int = 313  # steps during which the prototypes stay as they are
     queue_length: int = 0  # earlier pictures that the codes of a step are computed with (0 = none)
     epoch_queue_starts: int = 0  # first epoch that uses the queue
 

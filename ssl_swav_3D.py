@@ -34,8 +34,9 @@ class SwavJointConfig(JointConfig):
     resnet_pretrained: str = "resnet_swav2D.pth"
     trans_pretrained: str = "mask_swav.pth"
     checkpoint_name: str = "swav3D.pth"
-    epsilon: float = 0.05  # smoothness of the codes
+    epsilon: float = 0.03  # smoothness of the codes
     sinkhorn_iterations: int = 3
+    freeze_prototypes_niters: int = 313  # steps during which the prototypes stay as they are
     queue_length: int = 64  # earlier volumes that the codes of a step are computed with (0 = none)
     slice_queue_length: int = 1024  # the same for slices and images
     epoch_queue_starts: int = 0  # first epoch that uses the queues

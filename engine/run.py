@@ -140,7 +140,7 @@ class Run:
     def update(self, loss: torch.Tensor, parts: dict[str, torch.Tensor] | None = None, frozen=None) -> None:
         """One step of the optimiser at the scheduled rate. `frozen`: a module whose parameters stay as they are."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rates[self.step]
+            group["lr"] = float(self.rates[self.step])
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         for parameter in frozen.parameters() if frozen is not None else ():
@@ -181,7 +181,7 @@ class Run:
     # ---- after the loop
 
     def finish(self, stage: str, method: str, state: dict[str, torch.Tensor], flat: bool = False) -> None:
-        """Writes the weight file of the stage, and leaves the process group."""
+        """Writes the weight file of the stage; no rank goes on before it is there."""
         if self.rank == 0:
             config = as_plain(self.config)
             about = {"stage": stage, "method": method, "run": self.run_id, "config": config, "inputs": self.inputs}
@@ -189,7 +189,6 @@ class Run:
             self.say(f"wrote {self.output}")
         if self.world > 1:
             dist.barrier()
-        leave_group()
 
     # ---- inside
 
@@ -323,3 +322,4 @@ def launch(config_class: type[Config], main) -> None:
     """The last line of a script: parses the command line and runs `main(config)`."""
     with speaking_to_people():
         main(parse(config_class))
+        leave_group()

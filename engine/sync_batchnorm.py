@@ -2,9 +2,24 @@
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as differentiable
 import torch.nn.functional as F
 from torch import nn
+
+
+class SumOverRanks(torch.autograd.Function):
+    """The sum of a tensor over all processes; each process's value is in all sums, so that gradients are summed too."""
+
+    @staticmethod
+    def forward(context, tensor: torch.Tensor) -> torch.Tensor:
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context, gradient: torch.Tensor) -> torch.Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
 
 
 class CpuSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -24,9 +39,9 @@ class CpuSyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         exact = x.to(torch.promote_types(x.dtype, torch.float32))
         count = torch.tensor([exact.numel() / max(exact.shape[1], 1)], dtype=exact.dtype)
         dist.all_reduce(count)
-        mean = differentiable.all_reduce(exact.sum(dims)) / count
+        mean = SumOverRanks.apply(exact.sum(dims)) / count
         centred = exact - mean.view(shape)
-        variance = differentiable.all_reduce(centred.square().sum(dims)) / count
+        variance = SumOverRanks.apply(centred.square().sum(dims)) / count
         with torch.no_grad():
             unbiased = variance * count / (count - 1).clamp(min=1)
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
@@ -40,7 +55,7 @@ def synchronize_batchnorm(model: nn.Module) -> nn.Module:
     """`model` with every batch norm computing over all processes; as it is when there is one. Names in its state stay."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return model
-    if next(model.parameters()).is_cuda:
+    if any(parameter.is_cuda for parameter in model.parameters()):
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for name, child in model.named_children():
         if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d)):

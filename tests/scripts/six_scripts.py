@@ -10,6 +10,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from engine.config import parse
+from engine.processes import leave_group
 
 COMMON = "--arch resnet18 --precision fp64 --epochs 1 --warmup_epochs 0 --workers 0 --base_lr 1e-4".split()
 VOLUMES = "--target_shape 8 24 24 --d_model 32 --dropout 0".split()
@@ -40,6 +41,7 @@ def main(data: str, batch: str) -> None:
             config = parse(config_class, [*COMMON, *script_flags(method, stage, Path(data), batch)])
             model = script.main(config, method) if stage == "mask" else script.main(config)
             torch.save(model.state_dict(), f"{name}-{rank}.pt")
+    leave_group()
 
 
 if __name__ == "__main__":
