@@ -1,0 +1,70 @@
+"""Commands as people type them: the published ones word for word, and the pipeline."""
+
+import json
+
+import pytest
+
+from conftest import ROOT, run
+
+pytestmark = pytest.mark.slow
+SMALL = "--arch resnet18 --epochs 1 --workers 0 --target_shape 8 24 24 --batch_size 4".split()
+PUBLISHED = "-m torch.distributed.launch --nproc_per_node=2".split()
+
+
+def test_the_published_commands_run_on_the_samples(tmp_path):
+    for name in ("training_data_2D", "training_data_3D", *(path.name for path in ROOT.glob("*.py"))):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for method in ("deepcluster", "swav"):
+        first = ["--arch", "resnet18", "--epochs", 1, "--workers", 0, "--batch_size", 32, "--nmb_crops", 2, "--size_crops", 24]
+        assert run(f"ssl_{method}_2D.py", *first, cwd=tmp_path).returncode == 0
+        for script, writes in [(f"mask_{method}_3D.py", f"mask_{method}.pth"), (f"ssl_{method}_3D.py", f"{method}3D.pth")]:
+            done = run(*PUBLISHED, script, *SMALL, cwd=tmp_path)
+            assert done.returncode == 0, done.stderr[-2000:]
+            assert (tmp_path / "weights" / writes).exists()
+
+
+def pipeline(cwd, data, *more):
+    words = ["--arch", "resnet18", "--target_shape", 8, 24, 24, "--workers", 0, "--name", "p", *more]
+    for stage in (1, 2, 3):
+        (cwd / f"s{stage}.yaml").write_text("epochs: 1\nwarmup_epochs: 0\nbatch_size: 4\n" + ("size_crops: [24]\nnmb_crops: [2]\n" if stage == 1 else ""))
+        words += [f"--stage{stage}", f"s{stage}.yaml"]
+    return run(ROOT / "run_pipeline.py", *words, cwd=cwd)
+
+
+def test_the_pipeline_ends_in_a_table_and_skips_what_is_up_to_date(tmp_path, data):
+    words = ["--method", "both", "--data_path", data / "volumes", "--image_path", data / "images"]
+    done = pipeline(tmp_path, data, *words)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for what in ("raw pixels", "random weights", "ssl_swav_3D.py", "ssl_deepcluster_3D.py", "R² masked", "kNN images"):
+        assert what in done.stdout
+    figures = json.loads((tmp_path / "runs/p/evaluation/evaluation.json").read_text())
+    assert len(figures) == 8 and figures["swav3D.pth"]["volumes"]["files"] == 10
+
+    again = pipeline(tmp_path, data, *words)
+    assert again.stdout.count("up to date, skipped") == 6
+    weights = tmp_path / "runs/p/weights/mask_swav.pth"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    once_more = pipeline(tmp_path, data, *words)
+    assert once_more.returncode == 0, once_more.stderr[-2000:]
+    # stage 2 is done anew, and stage 3, which starts from it
+    assert once_more.stdout.count("up to date, skipped") == 4
+
+
+def test_with_images_only_it_ends_after_stage_1_and_says_so(tmp_path, data):
+    done = pipeline(tmp_path, data, "--image_path", data / "images")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "ends after stage 1" in done.stdout and "mask_swav_3D" not in done.stdout
+
+
+def test_with_volumes_only_stage_1_learns_from_their_slices(tmp_path, data):
+    done = pipeline(tmp_path, data, "--data_path", data / "volumes")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "volume_path" in (tmp_path / "runs/p/ssl_swav_2D/constants.yaml").read_text()
+    assert (tmp_path / "runs/p/weights/swav3D.pth").exists()
+
+
+def test_nothing_to_learn_from_and_a_failing_stage_are_one_sentence(tmp_path, data):
+    done = run(ROOT / "run_pipeline.py", cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("error:") == 1 and not (tmp_path / "runs").exists()
+    done = run(ROOT / "evaluate_embeddings.py", cwd=tmp_path)
+    assert done.returncode == 2 and "--data_path" in done.stderr
