@@ -48,7 +48,7 @@ def main(config: DeepClusterImageConfig) -> ImageModel:
     )
     heads = cluster_counts(config.nmb_prototypes, len(pictures), heads=3)
     model = ImageModel(SliceEncoder(config.arch), heads)
-    bank = MemoryBank(len(pictures), model.output_dim)
+    bank = MemoryBank(len(pictures), model.output_dim, device=run.device)
     guard = CollapseGuard({"images": heads[0]})
     network = run.prepare(model, len(loader), bank=bank, guard=guard)
 

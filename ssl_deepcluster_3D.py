@@ -52,7 +52,8 @@ def main(config: DeepClusterJointConfig) -> JointModel:
     encoders = SliceEncoder(config.arch, config.d_model), VolumeEncoder(config.d_model, dropout=config.dropout)
     model = JointModel(*encoders, heads, slice_heads)
     load_joint_start(model, run.input(config.resnet_pretrained), run.input(config.trans_pretrained))
-    bank, slice_bank = MemoryBank(len(loader.dataset), config.d_model), MemoryBank(slice_rows.total, model.head_dim)
+    bank = MemoryBank(len(loader.dataset), config.d_model, device=run.device)
+    slice_bank = MemoryBank(slice_rows.total, model.head_dim, device=run.device)
     guard = CollapseGuard({"volumes": heads[0], "slices": slice_heads[0]})
     network = run.prepare(model, len(loader), bank=bank, slice_bank=slice_bank, guard=guard)
 

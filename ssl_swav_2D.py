@@ -44,7 +44,7 @@ def main(config: SwavImageConfig) -> ImageModel:
     )
     heads = prototype_counts(config.nmb_prototypes, len(pictures))
     model = ImageModel(SliceEncoder(config.arch), heads)
-    queue = EmbeddingQueue(config.queue_length, model.output_dim)
+    queue = EmbeddingQueue(config.queue_length, model.output_dim, device=run.device)
     guard = CollapseGuard({"images": heads[0]})
     run.warn(too_many_prototypes(heads, config.batch_size * run.world + config.queue_length, "pictures"))
     network = run.prepare(model, len(loader), queue=queue, guard=guard)

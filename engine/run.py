@@ -221,9 +221,11 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.run_id = self._identity()
             write_config(self.config, self.folder / "config.yaml")
+            state = load_checkpoint(self.folder / "checkpoints")
         if self.world > 1:
-            dist.barrier()
-        state = load_checkpoint(self.folder / "checkpoints")
+            dist.barrier()  # the first rank alone sets damaged checkpoints aside
+        if self.rank:
+            state = load_checkpoint(self.folder / "checkpoints")
         if state is not None:
             self._restore(state)
         if self.rank == 0:

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-
 from conftest import ROOT, run
 
 pytestmark = pytest.mark.slow
@@ -26,7 +25,9 @@ def test_the_published_commands_run_on_the_samples(tmp_path):
 def pipeline(cwd, data, *more):
     words = ["--arch", "resnet18", "--target_shape", 8, 24, 24, "--workers", 0, "--name", "p", *more]
     for stage in (1, 2, 3):
-        (cwd / f"s{stage}.yaml").write_text("epochs: 1\nwarmup_epochs: 0\nbatch_size: 4\n" + ("size_crops: [24]\nnmb_crops: [2]\n" if stage == 1 else ""))
+        (cwd / f"s{stage}.yaml").write_text(
+            "epochs: 1\nwarmup_epochs: 0\nbatch_size: 4\n" + ("size_crops: [24]\nnmb_crops: [2]\n" if stage == 1 else "")
+        )
         words += [f"--stage{stage}", f"s{stage}.yaml"]
     return run(ROOT / "run_pipeline.py", *words, cwd=cwd)
 
