@@ -130,7 +130,7 @@ def run_stage(config: PipelineConfig, stage: dict, data: str) -> dict:
         raise UserError(
             f"{stage['script']} ended with code {code.returncode}; mend what it says and run the same command again."
         )
-    row = {"script": stage["script"], "seconds": time.monotonic() - began, **last_epoch(folder)}
+    row = {**last_epoch(folder), "script": stage["script"], "seconds": time.monotonic() - began}
     done = {"depends": depends, "output": sha256(stage["writes"]), "row": row}
     write_atomically(record, lambda path: path.write_text(json.dumps(done, indent=1)))
     return row
