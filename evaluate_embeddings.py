@@ -26,8 +26,9 @@ from datasets.views import picture_crops, plain_view
 from datasets.volumes import VolumeDataset, collate_volumes
 from engine.config import parse
 from engine.errors import UserError, speaking_to_people
+from engine.neighbours import knn_hits
 from engine.pictures import scatter
-from engine.probes import interval, knn_hits, linear_hits
+from engine.probes import interval, linear_hits
 from engine.processes import autocast, computing_dtype
 from engine.tables import cell, print_table
 from losses.collapse import rankme

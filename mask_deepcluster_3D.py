@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from datasets.files import find_volumes
+from datasets.labelled import labelled_volumes
 from datasets.loader import epoch_loader, once_loader
 from datasets.views import mask_draws, plain_view, two_views
 from datasets.volumes import VolumeDataset, collate_volumes
@@ -24,7 +25,7 @@ from losses.masked import MaskedScore, draw_mask, masked_slice_loss
 from models.masked_volume import MaskedVolumeModel, interpolate_neighbours
 from models.pretrained import load_resnet
 from models.slice_encoder import SliceEncoder, embed_slices, set_map
-from models.volume_encoder import VolumeEncoder
+from models.volume_encoder import VolumeEncoder, volume_embedding
 
 
 @dataclass(kw_only=True)
@@ -51,6 +52,10 @@ def main(config: MaskConfig, method: str = "deepcluster") -> MaskedVolumeModel:
     scored = VolumeDataset(items[: config.scored_volumes], config.target_shape, config.seed, config.fit, centred=True)
     plain = once_loader(scored, collate_volumes, config.batch_size, config.workers, run.rank, run.world)
 
+    labelled = labelled_volumes(
+        config.data_path, config.target_shape, config.fit, config.probed_files, config.batch_size, config.workers
+    )
+
     def embed(pixels, real):
         with torch.no_grad():
             return embed_slices(slice_encoder, pixels, real)
@@ -76,6 +81,11 @@ def main(config: MaskConfig, method: str = "deepcluster") -> MaskedVolumeModel:
             tally.add(model(targets, real, masked), targets, guess, masked)
         return tally.compute()
 
+    def embed_whole(batch):
+        """Whole volumes, as `evaluate_embeddings.py` embeds them."""
+        pixels, real = plain_view(batch, config.normalise, run.float_type)
+        return volume_embedding(model.volume_encoder(embed(pixels, real), real), real)
+
     # f_intra's map to D is made here, once: stage 3 goes on with it
     set_map(slice_encoder, mean_features(), config.seed)
     for _epoch in run.epochs():
@@ -89,6 +99,7 @@ def main(config: MaskConfig, method: str = "deepcluster") -> MaskedVolumeModel:
             loss = masked_slice_loss(network(targets, real, masked), targets, masked)
             run.update(loss)
         run.log(**score())
+        run.probe(labelled, embed_whole)
     state = {f"slice_encoder.{k}": v for k, v in slice_encoder.state_dict().items()}
     run.finish("mask", method, state | {f"masked.{k}": v for k, v in model.state_dict().items()})
     return model

@@ -14,6 +14,7 @@ import torch
 
 from datasets.draws import keys
 from datasets.files import find_pictures
+from datasets.labelled import labelled_pictures
 from datasets.loader import bank_loaders, epoch_loader
 from datasets.pictures import CropDataset, Pictures, collate_pictures
 from datasets.views import picture_crops
@@ -51,6 +52,12 @@ def main(config: DeepClusterImageConfig) -> ImageModel:
     bank = MemoryBank(len(pictures), model.output_dim, device=run.device)
     guard = CollapseGuard({"images": heads[0]})
     network = run.prepare(model, len(loader), bank=bank, guard=guard)
+    labelled = labelled_pictures(config.data_path, config.size_crops[0], config.probed_files, config.batch_size, config.workers)
+
+    def embed(batch):
+        """Whole pictures, as `evaluate_embeddings.py` embeds them."""
+        images = picture_crops(batch, config.seed, config.normalise, run.float_type, augment=False)[0]
+        return model.slice_encoder.pooled(images)
 
     def fill_bank():
         """Every picture once, in eval mode, before the first clustering."""
@@ -81,6 +88,7 @@ def main(config: DeepClusterImageConfig) -> ImageModel:
                 bank.write(crop, batch["index"], projections[crop])
             guard.add("images", targets[0][: len(batch["index"])], projections[0], loss)
         run.watch(guard)
+        run.probe(labelled, embed)
     run.finish("image", "deepcluster", model.slice_encoder.resnet.state_dict(), flat=True)
     return model
 

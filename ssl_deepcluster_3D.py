@@ -17,8 +17,9 @@ import torch
 
 from datasets.draws import keys
 from datasets.joint import joint_loaders
+from datasets.labelled import labelled_volumes
 from datasets.loader import bank_loaders
-from datasets.views import mask_draws, picture_crops, two_views
+from datasets.views import mask_draws, picture_crops, plain_view, two_views
 from engine.config import JointConfig
 from engine.run import launch, start
 from losses.collapse import CollapseGuard
@@ -56,6 +57,13 @@ def main(config: DeepClusterJointConfig) -> JointModel:
     slice_bank = MemoryBank(slice_rows.total, model.head_dim, device=run.device)
     guard = CollapseGuard({"volumes": heads[0], "slices": slice_heads[0]})
     network = run.prepare(model, len(loader), bank=bank, slice_bank=slice_bank, guard=guard)
+    labelled = labelled_volumes(
+        config.data_path, config.target_shape, config.fit, config.probed_files, config.batch_size, config.workers
+    )
+
+    def embed(batch):
+        """Whole volumes, as `evaluate_embeddings.py` embeds them."""
+        return model.embed(*plain_view(batch, config.normalise, run.float_type))[1]
 
     def see(batch, pictures, network):
         """Views, mask and crops of a batch through the network, and where its slices and images stand in the slice bank."""
@@ -114,6 +122,7 @@ def main(config: DeepClusterJointConfig) -> JointModel:
             guard.add("volumes", targets[0], out.volume_embeddings, inter)
             guard.add("slices", slice_targets[0], out.projections, intra)
         run.watch(guard)
+        run.probe(labelled, embed)
     run.finish("joint", "deepcluster", model.state_dict())
     return model
 

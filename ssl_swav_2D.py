@@ -11,6 +11,7 @@ Run      torchrun --nproc_per_node=2 ssl_swav_2D.py
 from dataclasses import dataclass
 
 from datasets.files import find_pictures
+from datasets.labelled import labelled_pictures
 from datasets.loader import epoch_loader
 from datasets.pictures import CropDataset, Pictures, collate_pictures
 from datasets.views import picture_crops
@@ -30,7 +31,7 @@ class SwavImageConfig(ImageConfig):
     sinkhorn_iterations: int = 3
     freeze_prototypes_niters: int = 313  # steps during which the prototypes stay as they are
     queue_length: int = 0  # earlier pictures that the codes of a step are computed with (0 = none)
-    epoch_queue_starts: int = 0  # first epoch that uses the queue
+    epoch_queue_starts: int = 15  # first epoch that uses the queue
 
 
 def main(config: SwavImageConfig) -> ImageModel:
@@ -48,6 +49,12 @@ def main(config: SwavImageConfig) -> ImageModel:
     guard = CollapseGuard({"images": heads[0]})
     run.warn(too_many_prototypes(heads, config.batch_size * run.world + config.queue_length, "pictures"))
     network = run.prepare(model, len(loader), queue=queue, guard=guard)
+    labelled = labelled_pictures(config.data_path, config.size_crops[0], config.probed_files, config.batch_size, config.workers)
+
+    def embed(batch):
+        """Whole pictures, as `evaluate_embeddings.py` embeds them."""
+        images = picture_crops(batch, config.seed, config.normalise, run.float_type, augment=False)[0]
+        return model.slice_encoder.pooled(images)
 
     for epoch in run.epochs():
         for batch in run.batches(loader):
@@ -63,6 +70,7 @@ def main(config: SwavImageConfig) -> ImageModel:
             queue.push(projections[:2])
             guard.add("images", codes, projections[0], loss)
         run.watch(guard)
+        run.probe(labelled, embed)
     run.finish("image", "swav", model.slice_encoder.resnet.state_dict(), flat=True)
     return model
 

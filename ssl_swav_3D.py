@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import torch
 
 from datasets.joint import joint_loaders
-from datasets.views import mask_draws, picture_crops, two_views
+from datasets.labelled import labelled_volumes
+from datasets.views import mask_draws, picture_crops, plain_view, two_views
 from engine.config import JointConfig
 from engine.run import launch, start
 from losses.collapse import CollapseGuard
@@ -39,7 +40,7 @@ class SwavJointConfig(JointConfig):
     freeze_prototypes_niters: int = 313  # steps during which the prototypes stay as they are
     queue_length: int = 64  # earlier volumes that the codes of a step are computed with (0 = none)
     slice_queue_length: int = 1024  # the same for slices and images
-    epoch_queue_starts: int = 0  # first epoch that uses the queues
+    epoch_queue_starts: int = 15  # first epoch that uses the queues
 
 
 def main(config: SwavJointConfig) -> JointModel:
@@ -55,6 +56,13 @@ def main(config: SwavJointConfig) -> JointModel:
     guard = CollapseGuard({"volumes": heads[0], "slices": slice_heads[0]})
     run.warn(too_many_prototypes(heads, config.batch_size * run.world + config.queue_length, "volumes"))
     network = run.prepare(model, len(loader), queue=queue, slice_queue=slice_queue, guard=guard)
+    labelled = labelled_volumes(
+        config.data_path, config.target_shape, config.fit, config.probed_files, config.batch_size, config.workers
+    )
+
+    def embed(batch):
+        """Whole volumes, as `evaluate_embeddings.py` embeds them."""
+        return model.embed(*plain_view(batch, config.normalise, run.float_type))[1]
 
     def swapped(a, b, prototypes, queue):
         """SwAV's loss of two views, each with its scores for every head, and the codes of view a by the first head."""
@@ -89,6 +97,7 @@ def main(config: SwavJointConfig) -> JointModel:
             guard.add("volumes", volume_codes, out.volume_embeddings.chunk(2)[0], inter)
             guard.add("slices", slice_codes, out.projections[same_a], intra)
         run.watch(guard)
+        run.probe(labelled, embed)
     run.finish("joint", "swav", model.state_dict())
     return model
 

@@ -66,7 +66,7 @@ def _tissue(anatomy: Anatomy, labels: np.ndarray, field: np.ndarray, key: np.nda
     means = np.array([0.03, *(organ.brightness for organ in anatomy.organs), 0.9], np.float32)
     means[1:] += 0.16 * (u[1:classes] - 0.5)
     strength = np.zeros(classes, np.float32)
-    strength[[anatomy.organ(name) for name in anatomy.textured]] = 0.16 + 0.08 * u[classes]
+    strength[[anatomy.organ(name) for name in anatomy.textured]] = 0.22 + 0.04 * u[classes]
     return means.take(labels) + strength.take(labels) * field
 
 

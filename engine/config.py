@@ -49,6 +49,7 @@ class Config:
     precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"  # auto = bf16 where the processor has it, else fp32
     use_fp16: bool = False  # the published name of --precision fp16
     sync_bn: Literal["pytorch", "none"] = "pytorch"  # batch statistics over all processes, or of each one's own
+    probed_files: int = 512  # labelled files, at most, whose nearest neighbours are scored every epoch (0 = none)
     checkpoint_freq: int = 25  # keep a copy of the checkpoint every so many epochs
     seed: int = 31  # all draws are functions of it
     config: str = ""  # YAML file with any of these constants; flags win over it

@@ -1,4 +1,4 @@
-"""What frozen embeddings know: nearest neighbours and a linear probe of labels, scored within each collection."""
+"""What frozen embeddings know to a linear probe: labels, told apart within each collection; and intervals of such scores."""
 
 import math
 import warnings
@@ -9,28 +9,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-
-
-def knn_hits(embeddings: np.ndarray, labels: np.ndarray, groups: np.ndarray, subjects: np.ndarray, k: int = 10) -> np.ndarray:
-    """(n,) bool: is the label of each row that of most of its k nearest neighbours (cosine) in its own group?
-
-    Leave-one-subject-out: rows of the same subject are no neighbours of each other. Ties go to the nearer neighbours.
-    embeddings (n, D), labels, groups (collections) and subjects (n,) of any type.
-    """
-    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-    hits = np.zeros(len(labels), bool)
-    for group in np.unique(groups):
-        rows = np.flatnonzero(groups == group)
-        similar = unit[rows] @ unit[rows].T
-        similar[subjects[rows][:, None] == subjects[rows][None]] = -np.inf
-        _, codes = np.unique(labels[rows], return_inverse=True)
-        nearest = np.argsort(-similar, axis=1, kind="stable")[:, : min(k, len(rows) - 1)]
-        weight = np.where(np.isfinite(np.take_along_axis(similar, nearest, 1)), 1.0, 0.0)
-        weight *= 1 - 1e-6 * np.arange(nearest.shape[1])  # a nearer neighbour breaks a tie
-        votes = np.zeros((len(rows), codes.max() + 1))
-        np.add.at(votes, (np.arange(len(rows))[:, None], codes[nearest]), weight)
-        hits[rows] = votes.argmax(1) == codes
-    return hits
 
 
 def linear_hits(

@@ -19,6 +19,7 @@ from .checkpoint import load_checkpoint, save_checkpoint, sha256, write_atomical
 from .config import Config, as_plain, parse, read_flags, write_config
 from .errors import UserError, speaking_to_people
 from .logbook import Logbook
+from .neighbours import held_out_share
 from .optimizers import make_optimizer
 from .processes import autocast, computing_dtype, join_group, leave_group
 from .schedule import learning_rates
@@ -166,6 +167,20 @@ class Run:
         self.log(**figures)
         for warning in warnings:
             self.say(f"warning: {warning}")
+
+    def probe(self, labelled, embed) -> None:
+        """Logs how many held-out files get their label from their nearest neighbours among the other labelled files.
+
+        labelled: a `datasets.labelled.Labelled` or None; embed: batch → (B, D). The first rank does it, without gradients.
+        """
+        if labelled is None or self.rank:
+            return
+        rows = []
+        for batch in self.evaluate(labelled.loader):
+            with autocast(self.dtype, self.device):
+                rows.append(embed(batch).float().cpu())
+        share = held_out_share(torch.cat(rows).numpy(), labelled.labels, labelled.collections, labelled.held_out)
+        self.log(knn_held_out=share)
 
     def warn(self, sentence: str | None) -> None:
         """Says a warning, if there is one."""

@@ -4,20 +4,8 @@ import math
 
 import torch
 
-from .distributed import all_sum, collective_device
+from .distributed import all_sum
 from .precision import at_least_float32
-
-
-def cluster_statistics(assigned: torch.Tensor, clusters: int, previous: torch.Tensor | None = None) -> dict[str, float]:
-    """assigned: (n,) int64 clusters, negative = none, or (n, K) codes, of which the largest counts; this rank's rows.
-
-    → "clusters_used", "entropy" of the assignments of all ranks in nats (ln K at most), and with `previous`, the assignments
-    of the same rows before, "changed". Collective.
-    """
-    figures = _histogram_figures(all_sum(_histogram(assigned, clusters)))
-    if previous is not None:
-        figures["changed"] = changed_share(assigned, previous, clusters)
-    return figures
 
 
 def changed_share(assigned: torch.Tensor, previous: torch.Tensor, clusters: int) -> float:
@@ -67,12 +55,6 @@ class CollapseGuard:
         self._add(family, "moments", embeddings.T @ embeddings)
         self._add(family, "loss", torch.stack([loss.detach().double(), torch.ones_like(loss, dtype=torch.float64)]))
 
-    def add_mean(self, name: str, value: torch.Tensor | float, count: int) -> None:
-        """Another figure, say the share of matched slices: the mean of `value`, weighted by `count`, over steps and ranks."""
-        device = value.device if isinstance(value, torch.Tensor) else collective_device()
-        value = torch.as_tensor(value, dtype=torch.float64, device=device).detach()
-        self._means[name] = self._means.get(name, 0) + torch.stack([value * count, torch.full_like(value, count)])
-
     def compare(self, family: str, assignments: torch.Tensor) -> None:
         """assignments (rows,) of all items, once an epoch: the share that changed since the epoch before. Collective."""
         last = self.last.get(family)
@@ -100,9 +82,6 @@ class CollapseGuard:
             at_chance = abs(of_family["loss"] - of_family["ln_k"]) <= 0.01 * of_family["ln_k"] and self.families[family] > 1
             self.epochs_at_chance[family] = self.epochs_at_chance[family] + 1 if at_chance else 0
             figures |= {f"{family}_{name}": value for name, value in of_family.items()}
-        for name, value in self._means.items():
-            total, count = all_sum(value).tolist()
-            figures[name] = total / count if count else math.nan
         self._start()
         return figures
 
@@ -139,7 +118,6 @@ class CollapseGuard:
 
     def _start(self) -> None:
         self._sums: dict[str, dict[str, torch.Tensor]] = {}
-        self._means: dict[str, torch.Tensor] = {}
         self._changed: dict[str, float] = {}
 
     def _add(self, family: str, name: str, value: torch.Tensor) -> None:

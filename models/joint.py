@@ -44,13 +44,16 @@ class JointModel(nn.Module):
         self.prototypes.volumes = Prototypes(dim, volume_prototypes)
         self.prototypes.slices = Prototypes(head_dim, slice_prototypes)
 
+    def embed(self, pixels: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Slice embeddings (B, N, D) and volume embeddings (B, D) of volumes (B, N, H, W)."""
+        slices = embed_slices(self.slice_encoder, pixels, real)
+        return slices, volume_embedding(self.masked.volume_encoder(slices, real), real)
+
     def forward(
         self, pixels: torch.Tensor, real: torch.Tensor, masked: torch.Tensor, images: torch.Tensor | None = None
     ) -> JointOutput:
         """pixels (B, N, H, W), real and masked (B, N) bool, images (I, 1, h, w) or None."""
-        slices = embed_slices(self.slice_encoder, pixels, real)
-        hidden = self.masked.volume_encoder(slices, real)
-        volumes = volume_embedding(hidden, real)
+        slices, volumes = self.embed(pixels, real)
         predictions = self.masked(slices, real, masked)
         pictures = slices[real]
         if images is not None:

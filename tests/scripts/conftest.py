@@ -24,6 +24,14 @@ def make_data(root: Path, volumes: int = 10, images: int = 12) -> None:
         noise = rng.integers(0, 40, (28, 26, 5 + number % 5))
         volume = disc[..., None] * 120 + noise
         np.save(collection / f"{number:02d}.npy", volume.astype([np.uint8, np.int16][number % 2]))
+    for kind, count in (("volumes", volumes), ("images", images)):
+        inner = "train/" if kind == "images" else ""
+        ending = "png" if kind == "images" else "npy"
+        rows = [
+            f"{inner}{'ab'[i % 2]}/{i:02d}.{ending},{i // 2 % 2},{'valid' if i % 4 == 0 else 'train'}" for i in range(count)
+        ]
+        (root / kind).mkdir(parents=True, exist_ok=True)
+        (root / kind / "labels.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
     for number in range(images):
         folder = root / "images" / "train" / "ab"[number % 2]
         folder.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ def script_flags(method: str, stage: str, data: Path, batch: str) -> list[str]:
     if stage == "mask":
         return [*volumes, *VOLUMES, "--batch_size", batch]
     prototypes = "--nmb_prototypes 2 3 --nmb_slice_prototypes 5".split()
-    queues = "--queue_length 8 --slice_queue_length 16".split() if method == "swav" else []
+    queues = "--queue_length 8 --slice_queue_length 16 --epoch_queue_starts 0".split() if method == "swav" else []
     beside = ["--image_path", str(data / "images"), "--image_batch_size", batch]
     return [*volumes, *VOLUMES, *beside, *prototypes, *queues, "--batch_size", batch]
 

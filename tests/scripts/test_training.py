@@ -90,6 +90,7 @@ def test_stages_2_and_3_leave_f_intra_frozen_or_train_it(data, here):
     assert not torch.equal(trained["slice_encoder.resnet.conv1.weight"], before["conv1.weight"])
     lines = [json.loads(line) for line in (here / "runs/ssl_swav_3D/metrics.jsonl").read_text().splitlines()]
     last = lines[-1]
+    assert 0 <= last["knn_held_out"] <= 1
     assert last["loss"] == pytest.approx(last["inter"] + last["intra"] + last["mask"], rel=1e-5)
     assert all(last[part] > 0 for part in ("inter", "intra", "mask")) and 0.5 < last["matched"] <= 1
 

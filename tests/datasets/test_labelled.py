@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from datasets.files import Item
+from datasets.labelled import held_out, labelled_volumes
+
+
+def volumes(root, rows, header="path,label,subject,split"):
+    for row in rows:
+        np.save(root / row.split(",")[0], np.zeros((4, 4, 3), np.uint8))
+    (root / "labels.csv").write_text("\n".join([header, *rows]) + "\n")
+
+
+def labelled(root, most=100):
+    return labelled_volumes(str(root), (3, 4, 4), "shrink", most, 2, 0)
+
+
+def test_the_valid_files_are_asked_the_train_files_answer_and_test_files_are_not_seen(tmp_path):
+    volumes(tmp_path, ["1.npy,x,s1,train", "2.npy,y,s2,valid", "3.npy,x,s3,test", "4.npy,,s4,valid", "5.npy,y,s5,train"])
+    found = labelled(tmp_path)
+    assert [item.name for item in found.loader.dataset.items] == ["1.npy", "2.npy", "5.npy"]
+    assert found.held_out.tolist() == [False, True, False] and found.labels.tolist() == ["x", "y", "y"]
+    assert [i for batch in found.loader for i in batch["index"].tolist()] == [0, 1, 2]
+
+
+def test_without_splits_about_a_quarter_of_the_subjects_is_held_out_whole():
+    items = [Item(None, f"{i}.npy", "", "x", f"s{i // 3}") for i in range(1200)]
+    asked = held_out(items)
+    assert asked.mean() == pytest.approx(0.25, abs=0.06)
+    assert (asked.reshape(400, 3).min(1) == asked.reshape(400, 3).max(1)).all()
+    assert np.array_equal(held_out(items[600:]), asked[600:])
+
+
+def test_more_files_than_wanted_are_thinned_out_and_stay_in_order(tmp_path):
+    volumes(tmp_path, [f"{i:02d}.npy,{'xy'[i % 2]}" for i in range(40)], header="path,label")
+    names = [item.name for item in labelled(tmp_path, most=12).loader.dataset.items]
+    assert len(names) == 12 and names == sorted(names) and names != [f"{i:02d}.npy" for i in range(12)]
+
+
+@pytest.mark.parametrize(
+    "rows, most", [(["1.npy,x,s1,train", "2.npy,y,s2,train"], 9), (["1.npy,,s,train"], 9), (["1.npy,x,s,valid"], 0)]
+)
+def test_where_nothing_can_be_asked_or_answer_there_is_nothing(tmp_path, rows, most):
+    volumes(tmp_path, rows)
+    assert labelled(tmp_path, most) is None

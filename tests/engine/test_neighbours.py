@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+from test_probes import clusters
+
+from engine.neighbours import held_out_share, knn_hits
+
+
+def test_knn_equals_scikit_learns_where_subjects_are_files():
+    from sklearn.model_selection import LeaveOneOut, cross_val_predict
+    from sklearn.neighbors import KNeighborsClassifier
+
+    embeddings, labels, _, subjects = clusters(spread=1.0)
+    told = cross_val_predict(KNeighborsClassifier(7, metric="cosine"), embeddings, labels, cv=LeaveOneOut())
+    assert np.array_equal(knn_hits(embeddings, labels, np.zeros(60), subjects, k=7), told == labels)
+
+
+def test_a_row_without_neighbours_is_a_miss():
+    embeddings, labels = np.eye(3), np.array(["a", "a", "b"])
+    assert not knn_hits(embeddings, labels, np.arange(3), np.arange(3)).any()
+
+
+def test_held_out_rows_are_told_by_the_other_rows_alone_as_scikit_learn_tells_them():
+    from sklearn.neighbors import KNeighborsClassifier
+
+    embeddings, labels, groups, _ = clusters(spread=1.0, seed=1)
+    held_out = np.arange(60) % 3 == 0
+    hits = []
+    for group in (0, 1):
+        asked, answer = (groups == group) & held_out, (groups == group) & ~held_out
+        told = KNeighborsClassifier(5, metric="cosine").fit(embeddings[answer], labels[answer]).predict(embeddings[asked])
+        hits += list(told == labels[asked])
+    assert held_out_share(embeddings, labels, groups, held_out, k=5) == pytest.approx(np.mean(hits))
+
+
+def test_a_collection_that_is_held_out_as_a_whole_counts_as_missed():
+    embeddings, labels, groups, _ = clusters()
+    assert held_out_share(embeddings, labels, groups, groups == 0) == 0
