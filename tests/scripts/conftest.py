@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def make_data(root: Path, volumes: int = 10, images: int = 12) -> None:
-    """Two collections of volumes (depths 5 to 9, two types) and of images: smooth noise about a bright disc."""
+    """Two collections of volumes (depths 5 to 9, two types) and of images (four more are held out), with labels."""
     rng = np.random.default_rng(0)
     for number in range(volumes):
         collection = root / "volumes" / "ab"[number % 2]
@@ -24,19 +24,22 @@ def make_data(root: Path, volumes: int = 10, images: int = 12) -> None:
         noise = rng.integers(0, 40, (28, 26, 5 + number % 5))
         volume = disc[..., None] * 120 + noise
         np.save(collection / f"{number:02d}.npy", volume.astype([np.uint8, np.int16][number % 2]))
-    for kind, count in (("volumes", volumes), ("images", images)):
-        inner = "train/" if kind == "images" else ""
-        ending = "png" if kind == "images" else "npy"
-        rows = [
-            f"{inner}{'ab'[i % 2]}/{i:02d}.{ending},{i // 2 % 2},{'valid' if i % 4 == 0 else 'train'}" for i in range(count)
-        ]
-        (root / kind).mkdir(parents=True, exist_ok=True)
-        (root / kind / "labels.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
-    for number in range(images):
-        folder = root / "images" / "train" / "ab"[number % 2]
-        folder.mkdir(parents=True, exist_ok=True)
+    names = [f"{'ab'[number % 2]}/{number:02d}" for number in range(max(volumes, images + 4))]
+    for number in range(images + 4):
+        path = root / "images" / ("train" if number < images else "valid") / f"{names[number]}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
         picture = rng.integers(0, 60, (30, 34)) + 100 * (np.mgrid[:30, :34][0] > number)
-        Image.fromarray(picture.astype(np.uint8)).save(folder / f"{number:02d}.png")
+        Image.fromarray(picture.astype(np.uint8)).save(path)
+    splits = ["valid" if number % 4 < 2 else "train" for number in range(volumes)]
+    write_labels(root / "volumes", [f"{name}.npy,{i // 2 % 2},{split}" for i, (name, split) in enumerate(zip(names, splits))])
+    splits = ["train"] * images + ["valid"] * 4
+    write_labels(
+        root / "images", [f"{split}/{name}.png,{i // 2 % 2},{split}" for i, (name, split) in enumerate(zip(names, splits))]
+    )
+
+
+def write_labels(root: Path, rows: list[str]) -> None:
+    (root / "labels.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import importlib
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +28,10 @@ def train(script, data, *more):
 
 def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def last_line(run):
+    return json.loads(Path(f"runs/{run}/metrics.jsonl").read_text().splitlines()[-1])
 
 
 @pytest.fixture
@@ -82,14 +87,15 @@ def test_a_run_stopped_after_an_epoch_ends_as_one_that_was_not(data, here):
 def test_stages_2_and_3_leave_f_intra_frozen_or_train_it(data, here):
     train("ssl_swav_2D", data, "--epochs", 1, "--workers", 0)
     before = torch.load("weights/resnet_swav2D.pth")
+    assert 0 <= last_line("ssl_swav_2D")["knn_held_out"] <= 1
     train("mask_swav_3D", data, "--epochs", 1, "--workers", 0)
+    assert 0 <= last_line("mask_swav_3D")["knn_held_out"] <= 1
     stage2 = torch.load("weights/mask_swav.pth")["model"]
     for name, value in before.items():
         assert torch.equal(stage2[f"slice_encoder.resnet.{name}"], value), name
     trained = train("ssl_swav_3D", data, "--epochs", 1, "--workers", 0)
     assert not torch.equal(trained["slice_encoder.resnet.conv1.weight"], before["conv1.weight"])
-    lines = [json.loads(line) for line in (here / "runs/ssl_swav_3D/metrics.jsonl").read_text().splitlines()]
-    last = lines[-1]
+    last = last_line("ssl_swav_3D")
     assert 0 <= last["knn_held_out"] <= 1
     assert last["loss"] == pytest.approx(last["inter"] + last["intra"] + last["mask"], rel=1e-5)
     assert all(last[part] > 0 for part in ("inter", "intra", "mask")) and 0.5 < last["matched"] <= 1
