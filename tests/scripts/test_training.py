@@ -110,3 +110,23 @@ def test_deep_volumes_go_through_all_stages(tmp_path, monkeypatch):
     for script in ("ssl_deepcluster_2D", "mask_deepcluster_3D", "ssl_deepcluster_3D"):
         train(script, tmp_path, "--epochs", 1, "--workers", 0)
     assert (tmp_path / "weights/deepcluster3D.pth").exists()
+
+
+def test_stage_2_does_not_cheat_by_shrinking_its_targets(data, here, monkeypatch):
+    import mask_deepcluster_3D as script
+
+    train("ssl_deepcluster_2D", data, "--epochs", 1, "--workers", 0)
+    words = ["--epochs", 2, "--workers", 0, "--precision", "fp64", "--overwrite"]
+    train("mask_deepcluster_3D", data, *words)
+    as_it_is, set_map = last_line("mask_deepcluster_3D"), script.set_map
+
+    def set_smaller_map(encoder, *rest):
+        set_map(encoder, *rest)
+        for parameter in encoder.to_embedding.parameters():
+            parameter.data.mul_(0.1)
+
+    monkeypatch.setattr(script, "set_map", set_smaller_map)
+    train("mask_deepcluster_3D", data, *words)
+    shrunk = last_line("mask_deepcluster_3D")
+    for figure in ("loss", "r2_mean", "r2_interpolation"):
+        assert shrunk[figure] == pytest.approx(as_it_is[figure], rel=1e-6), figure
