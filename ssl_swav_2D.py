@@ -47,7 +47,8 @@ def main(config: SwavImageConfig) -> ImageModel:
     model = ImageModel(SliceEncoder(config.arch), heads)
     queue = EmbeddingQueue(config.queue_length, model.output_dim, device=run.device)
     guard = CollapseGuard({"images": heads[0]})
-    run.warn(too_many_prototypes(heads, config.batch_size * run.world + config.queue_length, "pictures"))
+    queue_rows = config.queue_length if config.epoch_queue_starts < config.epochs else 0
+    run.warn(too_many_prototypes(heads, config.batch_size * run.world + queue_rows, "pictures"))
     network = run.prepare(model, len(loader), queue=queue, guard=guard)
     labelled = labelled_pictures(config.data_path, config.size_crops[0], config.probed_files, config.batch_size, config.workers)
 

@@ -54,7 +54,8 @@ def main(config: SwavJointConfig) -> JointModel:
     queue = EmbeddingQueue(config.queue_length, config.d_model, device=run.device)
     slice_queue = EmbeddingQueue(config.slice_queue_length, model.head_dim, device=run.device)
     guard = CollapseGuard({"volumes": heads[0], "slices": slice_heads[0]})
-    run.warn(too_many_prototypes(heads, config.batch_size * run.world + config.queue_length, "volumes"))
+    queue_rows = config.queue_length if config.epoch_queue_starts < config.epochs else 0
+    run.warn(too_many_prototypes(heads, config.batch_size * run.world + queue_rows, "volumes"))
     network = run.prepare(model, len(loader), queue=queue, slice_queue=slice_queue, guard=guard)
     labelled = labelled_volumes(
         config.data_path, config.target_shape, config.fit, config.probed_files, config.batch_size, config.workers

@@ -67,7 +67,7 @@ def save_checkpoint(root: Path, step: int, state: dict, keep_copy: bool = False)
 
 def load_checkpoint(root: Path) -> dict | None:
     """The newest state that is whole, or None when there is none. Damaged ones are moved to `*.bad`, with a message."""
-    for folder in sorted(_steps(root), reverse=True):
+    for folder in reversed(_steps(root)):
         reason = damage(folder)
         if reason is None:
             names = json.loads((folder / "manifest.json").read_text())["files"]
@@ -94,11 +94,12 @@ def damage(folder: Path) -> str | None:
 
 
 def _steps(root: Path) -> list[Path]:
-    return [path for path in root.glob("step-*") if path.is_dir() and path.name[5:].isdigit()]
+    folders = [path for path in root.glob("step-*") if path.is_dir() and path.name[5:].isdigit()]
+    return sorted(folders, key=lambda path: int(path.name[5:]))
 
 
 def _drop_old(root: Path, newest: str) -> None:
-    for folder in sorted(_steps(root))[:-2]:
+    for folder in _steps(root)[:-2]:
         manifest = folder / "manifest.json"
         if folder.name != newest and not (manifest.exists() and json.loads(manifest.read_text()).get("keep")):
             shutil.rmtree(folder)

@@ -66,7 +66,7 @@ def too_many_prototypes(counts: Sequence[int], rows: int, what: str) -> str | No
         return None
     return (
         f"warning: {max(counts)} prototypes of {what} cannot be used equally by the {rows} rows of a step and its queue; "
-        "use fewer prototypes, larger batches, or a longer queue."
+        "use fewer prototypes, larger batches, or a longer queue that starts earlier."
     )
 
 

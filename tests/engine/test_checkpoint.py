@@ -18,6 +18,13 @@ def test_the_newest_whole_state_is_loaded(tmp_path):
     assert sorted(p.name for p in tmp_path.glob("step-*")) == ["step-000002", "step-000003"]
 
 
+def test_steps_are_numbers_also_beyond_a_million(tmp_path):
+    for number in (999_998, 999_999, 1_000_000):
+        save_checkpoint(tmp_path, number, state(number))
+    assert load_checkpoint(tmp_path)["position"]["step"] == 1_000_000
+    assert sorted(p.name for p in tmp_path.glob("step-*")) == ["step-1000000", "step-999999"]
+
+
 def test_kept_copies_stay(tmp_path):
     for number in range(1, 6):
         save_checkpoint(tmp_path, number, state(number), keep_copy=number == 2)
