@@ -19,7 +19,7 @@ import torch
 from rich.table import Table
 from sklearn.decomposition import PCA
 
-from datasets.files import Item, find_images, find_volumes
+from datasets.files import Item, find_images, find_volumes, told_apart
 from datasets.loader import once_loader
 from datasets.pictures import Pictures, WholePictureDataset, collate_pictures
 from datasets.views import picture_crops, plain_view
@@ -63,7 +63,9 @@ def main(config: EvaluationConfig) -> None:
     splits = ANY_SPLIT if config.split == "all" else (config.split,)
     images = find_images(config.image_path, splits) if config.image_path else []
     volumes = find_volumes(config.data_path, splits) if config.data_path else []
-    trained = {Path(path).name: load_encoders(path) for path in config.weights}
+    names = [Path(path).name for path in config.weights]
+    names = names if len(set(names)) == len(names) else list(config.weights)
+    trained = {name: load_encoders(path) for name, path in zip(names, config.weights)}
     first = next(iter(trained.values()), None)
     baseline = random_encoders(first.arch if first else config.arch, first.d_model if first else config.d_model, config.seed)
 
@@ -127,16 +129,19 @@ def raw_pixels(kind: str, items: list[Item], config: EvaluationConfig) -> np.nda
 def score(embeddings: np.ndarray, items: list[Item], config: EvaluationConfig) -> dict:
     """RankMe of all embeddings; neighbours and linear probe, with 95 % intervals, of those that have a label."""
     figures = {"files": len(items), "rankme": rankme(torch.from_numpy(embeddings)).item()}
-    known = [i for i, item in enumerate(items) if item.label]
+    apart = set(told_apart(items))
+    known = [i for i, item in enumerate(items) if item in apart]
     if len(known) >= 10:
         labels, groups = (np.array([getattr(items[i], name) for i in known]) for name in ("label", "collection"))
         subjects = np.array([items[i].subject or items[i].name for i in known])
+        linear, scored = linear_hits(embeddings[known], labels, groups, subjects)
         for name, hits in [
             ("knn", knn_hits(embeddings[known], labels, groups, subjects, config.neighbours)),
-            ("linear", linear_hits(embeddings[known], labels, groups, subjects)),
+            ("linear", linear[scored]),
         ]:
-            share = float(hits.mean())
-            figures |= {name: share, f"{name}_interval": interval(share, len(hits)), "labelled": len(known)}
+            if len(hits):
+                share = float(hits.mean())
+                figures |= {name: share, f"{name}_interval": interval(share, len(hits)), "labelled": len(hits)}
     return figures
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from datasets.files import find_volumes
+from datasets.files import find_volumes, thinned
 from datasets.labelled import labelled_volumes
 from datasets.loader import epoch_loader, once_loader
 from datasets.views import mask_draws, plain_view, two_views
@@ -49,7 +49,7 @@ def main(config: MaskConfig, method: str = "deepcluster") -> MaskedVolumeModel:
     model = MaskedVolumeModel(VolumeEncoder(config.d_model, dropout=config.dropout), config.d_model)
     network = run.prepare(model, len(loader), slice_encoder=slice_encoder)
 
-    scored = VolumeDataset(items[: config.scored_volumes], config.target_shape, config.seed, config.fit, centred=True)
+    scored = VolumeDataset(thinned(items, config.scored_volumes), config.target_shape, config.seed, config.fit, centred=True)
     plain = once_loader(scored, collate_volumes, config.batch_size, config.workers, run.rank, run.world)
 
     labelled = labelled_volumes(

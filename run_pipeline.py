@@ -27,6 +27,7 @@ from engine.errors import UserError, speaking_to_people
 from engine.tables import cell, print_table
 
 ROOT = Path(__file__).resolve().parent
+SET_HERE = {"checkpoint_name", "pretrained_path", "dump_path", "resnet_pretrained", "trans_pretrained", "overwrite", "config"}
 CODE = ("models", "datasets", "losses", "engine")
 
 
@@ -100,9 +101,14 @@ def read_constants(path: str) -> dict:
     if not path:
         return {}
     try:
-        return yaml.safe_load(Path(path).read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
+        constants = yaml.safe_load(Path(path).read_text()) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read as YAML ({error}); give a file of `name: value` lines.") from None
+    if not isinstance(constants, dict):
+        raise UserError(f"{path} holds no `name: value` lines; give a file of those.")
+    for name in sorted(SET_HERE & set(constants)):
+        raise UserError(f"{path} sets {name}, which run_pipeline.py sets itself; take it out.")
+    return constants
 
 
 def run_stage(config: PipelineConfig, stage: dict, data: str) -> dict:
@@ -118,8 +124,11 @@ def run_stage(config: PipelineConfig, stage: dict, data: str) -> dict:
     if stage["writes"].exists() and done.get("depends") == depends and done.get("output") == sha256(stage["writes"]):
         print(f"{stage['script']}: up to date, skipped", flush=True)
         return done["row"]
-    changed = bool(done) and done.get("depends") != depends
-    constants = {**stage["constants"], "dump_path": str(folder), "overwrite": changed or not interrupted(folder, depends)}
+    record.unlink(missing_ok=True)
+    goes_on = interrupted(folder, depends)
+    if goes_on:
+        stage["writes"].unlink(missing_ok=True)  # damaged, or from before
+    constants = {**stage["constants"], "dump_path": str(folder), "overwrite": not goes_on}
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "depends.json", lambda path: path.write_text(json.dumps(depends)))
     (folder / "constants.yaml").write_text(yaml.safe_dump(constants, sort_keys=False))
@@ -137,7 +146,7 @@ def run_stage(config: PipelineConfig, stage: dict, data: str) -> dict:
 
 
 def interrupted(folder: Path, depends: dict) -> bool:
-    """Did an earlier try at this very stage stop half-way, so that its checkpoints can be gone on with?"""
+    """Was this very stage begun before, so that its checkpoints can be gone on with?"""
     path = folder / "depends.json"
     return path.exists() and json.loads(path.read_text()) == json.loads(json.dumps(depends))
 
@@ -171,6 +180,13 @@ def evaluate(config: PipelineConfig, weights: list[Path]) -> dict:
         "--image_path",
         config.eval_image_path or config.image_path,
     ]
+    for name in ("normalise", "fit"):  # what the network sees is what it was trained on
+        chosen = {
+            constants[name]
+            for constants in map(read_constants, (config.stage1, config.stage2, config.stage3))
+            if name in constants
+        }
+        words += [f"--{name}", *chosen] if len(chosen) == 1 else []
     words += ["--arch", config.arch, "--workers", str(config.workers), "--seed", str(config.seed)]
     if subprocess.run([sys.executable, str(ROOT / "evaluate_embeddings.py"), *words]).returncode:
         raise UserError("evaluate_embeddings.py failed; mend what it says and run the same command again.")
@@ -196,7 +212,7 @@ def stage_cells(row: dict) -> list[str]:
     loss = f"{row['loss']:.3f}" if family is None else f"{row[f'{family}_loss']:.2f} ({row[f'{family}_ln_k']:.2f})"
     families = [name for name in ("images", "volumes", "slices") if f"{name}_clusters_used" in row]
     used = ", ".join(f"{row[f'{name}_clusters_used']} {name}" for name in families)
-    r2 = f"{row['r2_mean']:.2f}, {row['r2_interpolation']:.2f} over interpolation" if "r2_mean" in row else ""
+    r2 = f"{row['r2_mean']:.2f}, {row['r2_interpolation']:.2f} over interpolation" if row.get("r2_mean") is not None else ""
     return [loss, used, r2]
 
 

@@ -4,9 +4,11 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
+from .draws import keys, uniform
 from .errors import DataError
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+SPLITS = ("", "train", "valid", "test")
 VOLUME_ENDINGS = (".npy", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
 
 
@@ -49,16 +51,45 @@ def find_pictures(image_root: str, volume_root: str) -> tuple[list[Item], list[I
 def read_labels(root: Path) -> dict[str, dict[str, str]]:
     """The rows of `root/labels.csv` (`path,label[,subject][,split]`) by path; empty when there is no such file.
 
-    Raises `DataError` when the file has no columns `path` and `label`.
+    Raises `DataError` when it is not such a table in UTF-8, names a file that is not there, or a split that there is not:
+    a row that is passed over could be one that says `test`.
     """
     path = root / "labels.csv"
     if not path.is_file():
         return {}
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if not {"path", "label"} <= set(reader.fieldnames or ()):
-            raise DataError(f"{path} needs the columns path,label[,subject][,split] in its first line.")
-        return {row["path"]: row for row in reader}
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns, rows = set(reader.fieldnames or ()), {row["path"]: row for row in reader if "path" in row}
+    except (UnicodeDecodeError, csv.Error):
+        raise DataError(f"{path} cannot be read as a CSV table in UTF-8; save it as one.") from None
+    if not {"path", "label"} <= columns:
+        raise DataError(f"{path} needs the columns path,label[,subject][,split] in its first line.")
+    for name, row in rows.items():
+        if name != Path(name).as_posix() or not (root / name).is_file():
+            raise DataError(f"{path} names {name!r}, which is no file below {root}; give paths like a/b.png, relative to it.")
+        if (row.get("split") or "") not in SPLITS:
+            raise DataError(f"{path} gives {name} the split {row['split']!r}; use train, valid, test, or nothing.")
+    return rows
+
+
+def told_apart(items: list[Item]) -> list[Item]:
+    """The labelled items of collections in which there are at least two labels."""
+    labels: dict[str, set[str]] = {}
+    for item in items:
+        labels.setdefault(item.collection, set()).update({item.label} - {""})
+    return [item for item in items if item.label and len(labels[item.collection]) > 1]
+
+
+def thinned(items: list[Item], most: int) -> list[Item]:
+    """At most `most` of the items, in their order, chosen by a hash of their names, so that every collection has its share."""
+    chosen = sorted(items, key=lambda item: hash_of(item.name, "thinned"))[:most]
+    return sorted(chosen, key=lambda item: item.name)
+
+
+def hash_of(name: str, purpose: str) -> float:
+    """A number in [0, 1) that depends on the name and the purpose alone."""
+    return float(uniform(keys(purpose, name), 1)[0])
 
 
 def _find(root: str | Path, endings: tuple[str, ...], what: str, splits: tuple[str, ...]) -> list[Item]:

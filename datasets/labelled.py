@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch.utils.data import DataLoader
 
-from .draws import keys, uniform
-from .files import Item, find_images, find_volumes
+from .files import Item, find_images, find_volumes, hash_of, thinned, told_apart
 from .loader import once_loader
 from .pictures import Pictures, WholePictureDataset, collate_pictures
 from .volumes import VolumeDataset, collate_volumes
@@ -21,6 +20,7 @@ class Labelled:
     loader: DataLoader
     labels: np.ndarray
     collections: np.ndarray
+    subjects: np.ndarray
     held_out: np.ndarray  # bool
 
 
@@ -41,19 +41,18 @@ def labelled_volumes(
 
 
 def held_out(items: list[Item]) -> np.ndarray:
-    """(n,) bool: the items of split `valid`; where no item has a split, a quarter of the subjects, by hash of their name."""
-    if any(item.split for item in items):
-        return np.array([item.split == "valid" for item in items], bool)
-    return np.array([_draw(item.subject or item.name) < HELD_OUT_SHARE for item in items], bool)
+    """(n,) bool: the items of split `valid`; where there is none, a quarter of the subjects, by hash of their name."""
+    valid = np.array([item.split == "valid" for item in items], bool)
+    return valid if valid.any() else np.array([hash_of(subject_of(item), "held out") < HELD_OUT_SHARE for item in items], bool)
+
+
+def subject_of(item: Item) -> str:
+    """The subject of a file; a file without one is a subject of its own."""
+    return item.subject or item.name
 
 
 def _chosen(items: list[Item], most: int) -> list[Item]:
-    known = [item for item in items if item.label]
-    return sorted(sorted(known, key=lambda item: _draw(item.name))[:most], key=lambda item: item.name)
-
-
-def _draw(name: str) -> float:
-    return float(uniform(keys("held out", name), 1)[0])
+    return thinned(told_apart(items), most)
 
 
 def _labelled(items: list[Item], loader: DataLoader) -> Labelled | None:
@@ -61,4 +60,5 @@ def _labelled(items: list[Item], loader: DataLoader) -> Labelled | None:
     if not asked.any() or asked.all():
         return None
     labels, collections = (np.array([getattr(item, name) for item in items]) for name in ("label", "collection"))
-    return Labelled(loader, labels, collections, asked)
+    subjects = np.array([subject_of(item) for item in items])
+    return Labelled(loader, labels, collections, subjects, asked)

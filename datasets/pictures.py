@@ -11,7 +11,7 @@ from .draws import keys
 from .files import Item
 from .fit import compact, fit_volume, robust_range
 from .image_views import multi_crop
-from .reading import open_volume, read_image, volume_shape
+from .reading import open_volume, read_image, refuse_nonfinite, volume_shape
 from .volumes import widest_type
 
 
@@ -30,10 +30,13 @@ class Pictures:
         """(H, W) pixels in a compact type, and their robust intensity range (that of the whole volume for a slice)."""
         if index < len(self.images):
             pixels = _own(read_image(self.images[index].path))
+            refuse_nonfinite(self.images[index].path, pixels)
             return pixels, robust_range(pixels)
         number = int(np.searchsorted(self.first_slices, index, side="right")) - 1
         path = self.volumes[number].path
-        return _own(_opened(path)[:, :, index - int(self.first_slices[number])]), _range_of(path)
+        pixels = _own(_opened(path)[:, :, index - int(self.first_slices[number])])
+        refuse_nonfinite(path, pixels, *_range_of(path))
+        return pixels, _range_of(path)
 
 
 def _own(pixels: np.ndarray) -> np.ndarray:

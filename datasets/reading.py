@@ -58,6 +58,14 @@ def read_image(path: Path) -> np.ndarray:
     return array if array.dtype in (np.uint8, np.uint16) else array.astype(np.float32)
 
 
+def refuse_nonfinite(path: Path, *values) -> None:
+    """Raises `DataError` when any of the arrays, tensors or numbers read from `path` is NaN or infinite."""
+    for value in values:
+        value = np.asarray(value)
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise DataError(f"{path} holds NaN or infinite values; replace them by numbers, such as the value of air.")
+
+
 def _refuse_odd(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
     if len(shape) != 3 or 0 in shape:
         raise DataError(f"{path} has shape {tuple(shape)}; a volume is H x W x C, slices last, none of them 0.")

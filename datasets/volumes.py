@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 from .draws import keys, uniform
 from .files import Item
 from .fit import fit_volume
-from .reading import open_volume, volume_shape
+from .reading import open_volume, refuse_nonfinite, volume_shape
 
 
 class VolumeDataset(Dataset):
@@ -31,7 +31,9 @@ class VolumeDataset(Dataset):
     def __getitem__(self, place: tuple[int, int]) -> dict:
         index, turn = place
         draws = None if self.centred else uniform(keys(self.seed, "place", turn, index), 3)
-        fitted = fit_volume(open_volume(self.items[index].path), self.target_shape, draws, self.fit)
+        path = self.items[index].path
+        fitted = fit_volume(open_volume(path), self.target_shape, draws, self.fit)
+        refuse_nonfinite(path, fitted.slices, fitted.low, fitted.high)
         return {"index": index, "turn": turn, "fitted": fitted}
 
 

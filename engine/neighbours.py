@@ -17,15 +17,18 @@ def knn_hits(embeddings: np.ndarray, labels: np.ndarray, groups: np.ndarray, sub
     return hits
 
 
-def held_out_share(embeddings: np.ndarray, labels: np.ndarray, groups: np.ndarray, held_out: np.ndarray, k: int = 10) -> float:
+def held_out_share(
+    embeddings: np.ndarray, labels: np.ndarray, groups: np.ndarray, subjects: np.ndarray, held_out: np.ndarray, k: int = 10
+) -> float:
     """The share of held-out rows (n,) bool whose label is that of most of their k nearest other rows of their group.
 
-    Rows of a group in which all rows are held out count as misses.
+    Rows of the same subject are no neighbours. Rows of a group in which all rows are held out count as misses.
     """
     hits = np.zeros(len(labels), bool)
     for group in np.unique(groups):
         rows = np.flatnonzero(groups == group)
-        hits[rows] = _vote(embeddings[rows], labels[rows], np.broadcast_to(~held_out[rows], (len(rows), len(rows))), k)
+        strangers = subjects[rows][:, None] != subjects[rows][None]
+        hits[rows] = _vote(embeddings[rows], labels[rows], strangers & ~held_out[rows], k)
     return float(hits[held_out].mean())
 
 

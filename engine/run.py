@@ -127,8 +127,14 @@ class Run:
 
     def _on_device(self, loaders):
         iterators = [itertools.repeat(None) if loader is None else iter(loader) for loader in loaders]
-        for batches in zip(*iterators):
-            batches = [self.to_device(batch) for batch in batches]
+        while True:
+            try:
+                batches = [self.to_device(next(iterator)) for iterator in iterators]
+            except StopIteration:
+                return
+            except Exception as error:
+                error.of_one_rank = True  # the other ranks read other files
+                raise
             yield batches[0] if len(batches) == 1 else batches
 
     def to_device(self, batch: dict | None) -> dict | None:
@@ -163,6 +169,7 @@ class Run:
 
     def watch(self, guard) -> None:
         """Logs what the collapse guard saw in this epoch, and says its warnings."""
+        self._refuse_nonfinite(dict(zip(self._names, self._mean_over_ranks(self._sums / self._steps_done))))
         figures, warnings = guard.report()
         self.log(**figures)
         for warning in warnings:
@@ -179,7 +186,9 @@ class Run:
         for batch in self.evaluate(labelled.loader):
             with autocast(self.dtype, self.device):
                 rows.append(embed(batch).float().cpu())
-        share = held_out_share(torch.cat(rows).numpy(), labelled.labels, labelled.collections, labelled.held_out)
+        share = held_out_share(
+            torch.cat(rows).numpy(), labelled.labels, labelled.collections, labelled.subjects, labelled.held_out
+        )
         self.log(knn_held_out=share)
 
     def warn(self, sentence: str | None) -> None:
@@ -266,7 +275,20 @@ class Run:
         )
 
     def _restore(self, state: dict) -> None:
-        self.step = state["position"]["step"]
+        position = state["position"]
+        if position["steps_per_epoch"] != self.steps_per_epoch:
+            raise UserError(
+                f"{self.folder} holds a run of {position['steps_per_epoch']} steps an epoch, which would now be "
+                f"{self.steps_per_epoch}: the number of files or processes has changed; go back to what it was, choose another "
+                "--dump_path, or start over with --overwrite."
+            )
+        for path, digest in self.inputs.items():
+            if position["inputs"].get(path) != digest:
+                raise UserError(
+                    f"{self.folder} holds a run that started from another {path}; choose another --dump_path, or start over "
+                    "with --overwrite."
+                )
+        self.step = position["step"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
@@ -319,7 +341,12 @@ class Run:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "position": {"step": self.step, "metrics_bytes": self.logbook.file.tell()},
+            "position": {
+                "step": self.step,
+                "steps_per_epoch": self.steps_per_epoch,
+                "inputs": self.inputs,
+                "metrics_bytes": self.logbook.file.tell(),
+            },
         }
         keep = (self.epoch + 1) % self.config.checkpoint_freq == 0
         save_checkpoint(self.folder / "checkpoints", self.step, state, keep_copy=keep)

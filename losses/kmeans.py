@@ -106,7 +106,7 @@ def _fill_empty(
         if not len(empty):
             return
         gap, row = _worst(gaps, index)
-        if gap <= 0:
+        if not gap > 0:
             return
         cluster = int(empty[0])
         centroids[cluster] = _rows_at(embeddings, index, row)[0]

@@ -57,3 +57,20 @@ def test_a_table_without_its_columns_is_refused(tmp_path):
 def test_pictures_need_one_of_the_two_folders():
     with pytest.raises(DataError, match="--volume_path"):
         find_pictures("", "")
+
+
+@pytest.mark.parametrize(
+    "table, message",
+    [
+        ("path,label,split\n./1.npy,x,test\n", "no file below"),
+        ("path,label\n1,x\n", "'1', which is no file"),
+        ("path,label,split\n1.npy,x,val\n", "the split 'val'; use train, valid, test"),
+        ("path,name\n1.npy,x\n", "needs the columns"),
+        (b"path,label\n1.npy,\xe4\n", "UTF-8"),
+    ],
+)
+def test_a_table_of_labels_that_would_be_misread_is_refused(tmp_path, table, message):
+    np.save(tmp_path / "1.npy", np.zeros((2, 2, 2)))
+    (tmp_path / "labels.csv").write_bytes(table if isinstance(table, bytes) else table.encode())
+    with pytest.raises(DataError, match=message):
+        find_volumes(tmp_path)

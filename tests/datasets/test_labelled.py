@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from datasets.files import Item
+from datasets.files import Item, thinned
 from datasets.labelled import held_out, labelled_volumes
 
 
@@ -37,9 +37,18 @@ def test_more_files_than_wanted_are_thinned_out_and_stay_in_order(tmp_path):
     assert len(names) == 12 and names == sorted(names) and names != [f"{i:02d}.npy" for i in range(12)]
 
 
-@pytest.mark.parametrize(
-    "rows, most", [(["1.npy,x,s1,train", "2.npy,y,s2,train"], 9), (["1.npy,,s,train"], 9), (["1.npy,x,s,valid"], 0)]
-)
+def test_thinning_out_leaves_a_quarter_held_out_and_each_collection_its_share():
+    items = [Item(None, f"{'ab'[i // 2000]}/{i}.npy", "ab"[i // 2000], "x") for i in range(4000)]
+    chosen = thinned(items, 400)
+    assert held_out(chosen).mean() == pytest.approx(0.25, abs=0.08)
+    assert np.mean([item.collection == "a" for item in chosen]) == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_train_folder_without_valid_files_is_split_by_subjects():
+    assert 0 < held_out([Item(None, f"train/{i}.png", "", "x", split="train") for i in range(100)]).mean() < 0.5
+
+
+@pytest.mark.parametrize("rows, most", [(["1.npy,,s,train"], 9), (["1.npy,x,s,valid"], 0)])
 def test_where_nothing_can_be_asked_or_answer_there_is_nothing(tmp_path, rows, most):
     volumes(tmp_path, rows)
     assert labelled(tmp_path, most) is None

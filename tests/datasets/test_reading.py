@@ -55,3 +55,17 @@ def test_pictures_are_grey_in_8_and_16_bit(tmp_path):
     assert np.array_equal(read_image(tmp_path / "rgb.png"), np.full((3, 5), 100))
     assert np.array_equal(read_image(tmp_path / "deep.png"), np.full((3, 5), 40_000))
     assert read_image(tmp_path / "deep.png").dtype == np.uint16
+
+
+def test_values_that_are_no_numbers_are_refused_with_their_file(tmp_path):
+    from datasets.files import Item
+    from datasets.pictures import Pictures
+    from datasets.volumes import VolumeDataset
+
+    volume = np.ones((8, 8, 4), np.float32)
+    volume[0, 0, 1] = np.nan
+    np.save(tmp_path / "1.npy", volume)
+    item = Item(tmp_path / "1.npy", "1.npy", "")
+    for read in (lambda: Pictures([], [item]).read(1), lambda: VolumeDataset([item], (4, 8, 8), 0)[0, 0]):
+        with pytest.raises(DataError, match=r"1\.npy holds NaN"):
+            read()

@@ -29,9 +29,17 @@ def test_held_out_rows_are_told_by_the_other_rows_alone_as_scikit_learn_tells_th
         asked, answer = (groups == group) & held_out, (groups == group) & ~held_out
         told = KNeighborsClassifier(5, metric="cosine").fit(embeddings[answer], labels[answer]).predict(embeddings[asked])
         hits += list(told == labels[asked])
-    assert held_out_share(embeddings, labels, groups, held_out, k=5) == pytest.approx(np.mean(hits))
+    assert held_out_share(embeddings, labels, groups, np.arange(60), held_out, k=5) == pytest.approx(np.mean(hits))
 
 
 def test_a_collection_that_is_held_out_as_a_whole_counts_as_missed():
     embeddings, labels, groups, _ = clusters()
-    assert held_out_share(embeddings, labels, groups, groups == 0) == 0
+    assert held_out_share(embeddings, labels, groups, np.arange(60), groups == 0) == 0
+
+
+def test_a_held_out_row_is_not_told_by_its_own_subject():
+    rng = np.random.default_rng(0)
+    embeddings = np.repeat(rng.normal(size=(200, 8)), 2, 0) + 1e-3 * rng.normal(size=(400, 8))
+    labels, subjects = np.repeat(rng.integers(0, 2, 200), 2), np.repeat(np.arange(200), 2)
+    share = held_out_share(embeddings, labels, np.zeros(400), subjects, np.arange(400) % 2 == 0, k=1)
+    assert share == pytest.approx(0.5, abs=0.12)

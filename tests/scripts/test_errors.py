@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from engine.config import parse
+from datasets.files import find_volumes
+from datasets.loader import once_loader
+from datasets.volumes import VolumeDataset, collate_volumes
+from engine.config import Config, parse
 from engine.errors import speaking_to_people
+from engine.run import start
 
 SMALL = "--arch resnet18 --workers 0 --epochs 1 --precision fp32".split()
 
@@ -75,6 +79,33 @@ def test_a_damaged_volume_is_named(tmp_path, capsys):
     (tmp_path / "v").mkdir()
     np.save(tmp_path / "v/1.npy", np.zeros((4, 4)))
     assert "1.npy has shape (4, 4)" in refused("ssl_swav_2D", ["--data_path", "", "--volume_path", "v"], capsys)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_file_that_turns_out_bad_in_the_loop_is_one_sentence_of_the_rank_that_read_it(
+    workers, rank, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "v").mkdir()
+    volume = np.ones((8, 8, 4), np.float32)
+    volume[0, 0] = np.nan
+    np.save(tmp_path / "v/1.npy", volume)
+
+    def main(config):
+        run = start(config, "any.py")
+        dataset = VolumeDataset(find_volumes("v"), (4, 8, 8), 0)
+        list(run._on_device([once_loader(dataset, collate_volumes, 1, config.workers)]))
+
+    config = parse(Config, ["--workers", str(workers), "--checkpoint_name", "x.pth"])
+    with pytest.raises(SystemExit) as stop, speaking_to_people():
+        monkeypatch.setenv("WORLD_SIZE", "1")
+        monkeypatch.setenv("RANK", rank)
+        main(config)
+    assert stop.value.code == 2
+    assert (
+        capsys.readouterr().err.strip()
+        == "error: v/1.npy holds NaN or infinite values; replace them by numbers, such as the value of air."
+    )
 
 
 def test_unknown_and_mistyped_flags(capsys):

@@ -11,7 +11,12 @@ import torch
 from conftest import make_data
 from six_scripts import script_flags
 
+from datasets.labelled import labelled_volumes
+from datasets.views import plain_view
 from engine.config import parse
+from engine.errors import UserError
+from engine.neighbours import held_out_share
+from models.pretrained import load_encoders
 
 COMMON = "--arch resnet18 --precision fp32 --warmup_epochs 0 --base_lr 1e-3".split()
 
@@ -89,7 +94,13 @@ def test_stages_2_and_3_leave_f_intra_frozen_or_train_it(data, here):
     before = torch.load("weights/resnet_swav2D.pth")
     assert 0 <= last_line("ssl_swav_2D")["knn_held_out"] <= 1
     train("mask_swav_3D", data, "--epochs", 1, "--workers", 0)
-    assert 0 <= last_line("mask_swav_3D")["knn_held_out"] <= 1
+    labelled = labelled_volumes(str(data / "volumes"), (8, 24, 24), "shrink", 512, 4, 0)
+    encoders = load_encoders("weights/mask_swav.pth")
+    encoders.to("cpu")
+    with torch.no_grad():
+        embedded = [encoders.embed_volumes(*plain_view(batch, "robust", torch.float32)) for batch in labelled.loader]
+    known = labelled.labels, labelled.collections, labelled.subjects, labelled.held_out
+    assert last_line("mask_swav_3D")["knn_held_out"] == held_out_share(torch.cat(embedded).numpy(), *known)
     stage2 = torch.load("weights/mask_swav.pth")["model"]
     for name, value in before.items():
         assert torch.equal(stage2[f"slice_encoder.resnet.{name}"], value), name
@@ -130,3 +141,18 @@ def test_stage_2_does_not_cheat_by_shrinking_its_targets(data, here, monkeypatch
     shrunk = last_line("mask_deepcluster_3D")
     for figure in ("loss", "r2_mean", "r2_interpolation"):
         assert shrunk[figure] == pytest.approx(as_it_is[figure], rel=1e-6), figure
+
+
+def test_a_run_is_not_gone_on_with_when_files_or_input_weights_have_changed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_data(tmp_path)
+    train("ssl_swav_2D", tmp_path, "--epochs", 1, "--workers", 0)
+    train("mask_swav_3D", tmp_path, "--epochs", 1, "--workers", 0)
+    train("ssl_swav_2D", tmp_path, "--epochs", 1, "--workers", 0, "--seed", 32, "--overwrite")
+    with pytest.raises(UserError, match="started from another weights/resnet_swav2D"):
+        train("mask_swav_3D", tmp_path, "--epochs", 1, "--workers", 0)
+    (tmp_path / "images/labels.csv").unlink()
+    for picture in sorted((tmp_path / "images/train").rglob("*.png"))[:6]:
+        picture.unlink()
+    with pytest.raises(UserError, match="3 steps an epoch, which would now be 1"):
+        train("ssl_swav_2D", tmp_path, "--epochs", 1, "--workers", 0, "--seed", 32)
