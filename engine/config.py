@@ -18,6 +18,7 @@ import tyro
 import yaml
 
 from .errors import UserError
+from .values import refuse_impossible
 
 FORMAT_VERSION = 1
 
@@ -114,7 +115,8 @@ ConfigType = TypeVar("ConfigType")
 def parse(config_class: type[ConfigType], argv: list[str] | None = None) -> ConfigType:
     """The configuration that the command line (default: this process's) and its `--config` file ask for.
 
-    Raises `UserError` for an unknown flag (with the nearest one that exists), a value of the wrong type, an unreadable file.
+    Raises `UserError` for an unknown flag (with the nearest one that exists), a value of the wrong type or out of range, an
+    unreadable file.
     """
     words = _own_words(config_class, sys.argv[1:] if argv is None else argv)
     file = words[words.index("--config") + 1] if "--config" in words[:-1] else ""
@@ -129,6 +131,7 @@ def parse(config_class: type[ConfigType], argv: list[str] | None = None) -> Conf
         if not stop.code:
             raise
         raise UserError(_first_sentence(said.getvalue())) from None
+    refuse_impossible(config)
     return config
 
 

@@ -1,0 +1,46 @@
+"""Which values the constants of a script may have, by their names. Names that a script does not have are passed over."""
+
+import dataclasses
+
+from .errors import UserError
+
+ABOVE_ZERO = """epochs batch_size image_batch_size base_lr checkpoint_freq target_shape d_model temperature epsilon
+    sinkhorn_iterations kmeans_iterations bank_slices_per_volume nmb_prototypes nmb_slice_prototypes nmb_crops size_crops
+    masks_per_view scored_volumes neighbours nproc""".split()
+NOT_BELOW_ZERO = """final_lr start_warmup wd warmup_epochs workers probed_files queue_length slice_queue_length
+    epoch_queue_starts freeze_prototypes_niters intra_weight mask_weight""".split()
+SHARES = "mask_ratio min_scale_crops max_scale_crops image_min_scale".split()  # above 0, at most 1
+RULES = [
+    (ABOVE_ZERO, lambda value: value > 0, "above 0"),
+    (NOT_BELOW_ZERO, lambda value: value >= 0, "0 or above"),
+    (SHARES, lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    (["dropout"], lambda value: 0 <= value < 1, "0 or above and below 1"),
+    (["d_model"], lambda value: value % 8 == 0, "a multiple of 8, the heads of the attention"),
+]
+
+
+def refuse_impossible(config) -> None:
+    """Raises `UserError` when a constant has a value, or a number of values, that nothing can be computed with."""
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    for names, allowed, what in RULES:
+        for name in names:
+            given = values.get(name, "auto")
+            numbers = () if given == "auto" else given if isinstance(given, tuple) else (given,)
+            if given == () or not all(allowed(number) for number in numbers):
+                said = " ".join(map(str, numbers)) or "without a value"
+                raise UserError(f"--{name} is {said}; it must be {what}.")
+    if "nmb_crops" in values:
+        _refuse_crops(config)
+
+
+def _refuse_crops(config) -> None:
+    sizes = len(config.size_crops)
+    if len(config.nmb_crops) != sizes:
+        raise UserError(
+            f"--nmb_crops has {len(config.nmb_crops)} values and --size_crops {sizes}; give one of each a size of crops."
+        )
+    for name in ("min_scale_crops", "max_scale_crops"):
+        if len(getattr(config, name)) < sizes:
+            raise UserError(f"--{name} has {len(getattr(config, name))} values for {sizes} sizes of crops; give one for each.")
+    if config.nmb_crops[0] < 2:
+        raise UserError("--nmb_crops begins with 1; two crops of the first size, at least, are compared with each other.")
