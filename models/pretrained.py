@@ -24,8 +24,8 @@ def read_weights(path: str | Path) -> dict:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(
-            f"{path} is missing; train the stage that writes it, put a released file there, or name another with "
-            "--pretrained_path, --resnet_pretrained or --trans_pretrained."
+            f"{path} is missing; train the stage that writes it, put a released file there, or name another (training: "
+            "--pretrained_path, --resnet_pretrained, --trans_pretrained; evaluation: --weights)."
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
