@@ -96,8 +96,8 @@ class CollapseGuard:
             if self.epochs_at_chance[family] >= 2:
                 sentences.append(
                     f"{family}: the loss has been at ln K = {ln_k:.2f} for {self.epochs_at_chance[family]} epochs, so all "
-                    "prototypes get equal scores; likely the rate is too low for the optimiser (raise --base_lr), or SwAV's codes are "
-                    "too even (lower --epsilon)."
+                    "prototypes get equal scores; likely the rate is too low for the optimiser (raise --base_lr), or SwAV's "
+                    "codes are too even (lower --epsilon)."
                 )
             if rank < 2 <= report[f"{family}_rows"]:
                 sentences.append(
