@@ -19,7 +19,7 @@ import torch
 from rich.table import Table
 from sklearn.decomposition import PCA
 
-from datasets.files import Item, find_images, find_volumes, told_apart
+from datasets.files import SPLITS, Item, find_images, find_volumes, subject_of, told_apart
 from datasets.loader import once_loader
 from datasets.pictures import Pictures, WholePictureDataset, collate_pictures
 from datasets.views import picture_crops, plain_view
@@ -33,8 +33,6 @@ from engine.processes import autocast, computing_dtype
 from engine.tables import cell, print_table
 from losses.collapse import rankme
 from models.pretrained import Encoders, load_encoders, random_encoders
-
-ANY_SPLIT = ("", "train", "valid", "test")
 
 
 @dataclass(kw_only=True)
@@ -60,7 +58,7 @@ class EvaluationConfig:
 def main(config: EvaluationConfig) -> None:
     if not config.data_path and not config.image_path:
         raise UserError("Nothing is to be embedded; name a folder with --data_path (volumes) or --image_path (images).")
-    splits = ANY_SPLIT if config.split == "all" else (config.split,)
+    splits = SPLITS if config.split == "all" else (config.split,)
     images = find_images(config.image_path, splits) if config.image_path else []
     volumes = find_volumes(config.data_path, splits) if config.data_path else []
     names = [Path(path).name for path in config.weights]
@@ -133,7 +131,7 @@ def score(embeddings: np.ndarray, items: list[Item], config: EvaluationConfig) -
     known = [i for i, item in enumerate(items) if item in apart]
     if len(known) >= 10:
         labels, groups = (np.array([getattr(items[i], name) for i in known]) for name in ("label", "collection"))
-        subjects = np.array([items[i].subject or items[i].name for i in known])
+        subjects = np.array([subject_of(items[i]) for i in known])
         linear, scored = linear_hits(embeddings[known], labels, groups, subjects)
         for name, hits in [
             ("knn", knn_hits(embeddings[known], labels, groups, subjects, config.neighbours)),

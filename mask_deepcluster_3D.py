@@ -52,9 +52,7 @@ def main(config: MaskConfig, method: str = "deepcluster") -> MaskedVolumeModel:
     scored = VolumeDataset(thinned(items, config.scored_volumes), config.target_shape, config.seed, config.fit, centred=True)
     plain = once_loader(scored, collate_volumes, config.batch_size, config.workers, run.rank, run.world)
 
-    labelled = labelled_volumes(
-        config.data_path, config.target_shape, config.fit, config.probed_files, config.batch_size, config.workers
-    )
+    labelled = labelled_volumes(config)
 
     def embed(pixels, real):
         with torch.no_grad():

@@ -52,7 +52,7 @@ def main(config: DeepClusterImageConfig) -> ImageModel:
     bank = MemoryBank(len(pictures), model.output_dim, device=run.device)
     guard = CollapseGuard({"images": heads[0]})
     network = run.prepare(model, len(loader), bank=bank, guard=guard)
-    labelled = labelled_pictures(config.data_path, config.size_crops[0], config.probed_files, config.batch_size, config.workers)
+    labelled = labelled_pictures(config)
 
     def embed(batch):
         """Whole pictures, as `evaluate_embeddings.py` embeds them."""

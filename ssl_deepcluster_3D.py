@@ -57,9 +57,7 @@ def main(config: DeepClusterJointConfig) -> JointModel:
     slice_bank = MemoryBank(slice_rows.total, model.head_dim, device=run.device)
     guard = CollapseGuard({"volumes": heads[0], "slices": slice_heads[0]})
     network = run.prepare(model, len(loader), bank=bank, slice_bank=slice_bank, guard=guard)
-    labelled = labelled_volumes(
-        config.data_path, config.target_shape, config.fit, config.probed_files, config.batch_size, config.workers
-    )
+    labelled = labelled_volumes(config)
 
     def embed(batch):
         """Whole volumes, as `evaluate_embeddings.py` embeds them."""

@@ -50,7 +50,7 @@ def main(config: SwavImageConfig) -> ImageModel:
     queue_rows = config.queue_length if config.epoch_queue_starts < config.epochs else 0
     run.warn(too_many_prototypes(heads, config.batch_size * run.world + queue_rows, "pictures"))
     network = run.prepare(model, len(loader), queue=queue, guard=guard)
-    labelled = labelled_pictures(config.data_path, config.size_crops[0], config.probed_files, config.batch_size, config.workers)
+    labelled = labelled_pictures(config)
 
     def embed(batch):
         """Whole pictures, as `evaluate_embeddings.py` embeds them."""

@@ -57,9 +57,7 @@ def main(config: SwavJointConfig) -> JointModel:
     queue_rows = config.queue_length if config.epoch_queue_starts < config.epochs else 0
     run.warn(too_many_prototypes(heads, config.batch_size * run.world + queue_rows, "volumes"))
     network = run.prepare(model, len(loader), queue=queue, slice_queue=slice_queue, guard=guard)
-    labelled = labelled_volumes(
-        config.data_path, config.target_shape, config.fit, config.probed_files, config.batch_size, config.workers
-    )
+    labelled = labelled_volumes(config)
 
     def embed(batch):
         """Whole volumes, as `evaluate_embeddings.py` embeds them."""

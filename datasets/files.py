@@ -81,6 +81,11 @@ def told_apart(items: list[Item]) -> list[Item]:
     return [item for item in items if item.label and len(labels[item.collection]) > 1]
 
 
+def subject_of(item: Item) -> str:
+    """The subject of a file; a file without one is a subject of its own."""
+    return item.subject or item.name
+
+
 def thinned(items: list[Item], most: int) -> list[Item]:
     """At most `most` of the items, in their order, chosen by a hash of their names, so that every collection has its share."""
     chosen = sorted(items, key=lambda item: hash_of(item.name, "thinned"))[:most]

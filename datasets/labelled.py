@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch.utils.data import DataLoader
 
-from .files import Item, find_images, find_volumes, hash_of, thinned, told_apart
+from .files import Item, find_images, find_volumes, hash_of, subject_of, thinned, told_apart
 from .loader import once_loader
 from .pictures import Pictures, WholePictureDataset, collate_pictures
 from .volumes import VolumeDataset, collate_volumes
@@ -24,35 +24,25 @@ class Labelled:
     held_out: np.ndarray  # bool
 
 
-def labelled_pictures(root: str, size: int, most: int, batch_size: int, workers: int) -> Labelled | None:
-    """At most `most` labelled pictures below `root`, whole, of `size` × `size` pixels; None where nothing can be scored."""
-    items = _chosen(find_images(root, ("train", "valid", "")), most) if root else []
-    dataset = WholePictureDataset(Pictures(items), (size, size))
-    return _labelled(items, once_loader(dataset, collate_pictures, batch_size, workers))
+def labelled_pictures(config) -> Labelled | None:
+    """From a stage-1 configuration: labelled pictures, whole, as large as the first crops; None where nothing can be scored."""
+    found = find_images(config.data_path, ("train", "valid", "")) if config.data_path else []
+    items = thinned(told_apart(found), config.probed_files)
+    dataset = WholePictureDataset(Pictures(items), (config.size_crops[0], config.size_crops[0]))
+    return _labelled(items, once_loader(dataset, collate_pictures, config.batch_size, config.workers))
 
 
-def labelled_volumes(
-    root: str, target_shape: tuple[int, int, int], fit: str, most: int, batch_size: int, workers: int
-) -> Labelled | None:
-    """At most `most` labelled volumes below `root`, fitted at their centre; None where nothing can be scored."""
-    items = _chosen(find_volumes(root), most)
-    dataset = VolumeDataset(items, target_shape, 0, fit, centred=True)
-    return _labelled(items, once_loader(dataset, collate_volumes, batch_size, workers))
+def labelled_volumes(config) -> Labelled | None:
+    """From a configuration of stage 2 or 3: labelled volumes, fitted at their centre; None where nothing can be scored."""
+    items = thinned(told_apart(find_volumes(config.data_path)), config.probed_files)
+    dataset = VolumeDataset(items, config.target_shape, config.seed, config.fit, centred=True)
+    return _labelled(items, once_loader(dataset, collate_volumes, config.batch_size, config.workers))
 
 
 def held_out(items: list[Item]) -> np.ndarray:
     """(n,) bool: the items of split `valid`; where there is none, a quarter of the subjects, by hash of their name."""
     valid = np.array([item.split == "valid" for item in items], bool)
     return valid if valid.any() else np.array([hash_of(subject_of(item), "held out") < HELD_OUT_SHARE for item in items], bool)
-
-
-def subject_of(item: Item) -> str:
-    """The subject of a file; a file without one is a subject of its own."""
-    return item.subject or item.name
-
-
-def _chosen(items: list[Item], most: int) -> list[Item]:
-    return thinned(told_apart(items), most)
 
 
 def _labelled(items: list[Item], loader: DataLoader) -> Labelled | None:

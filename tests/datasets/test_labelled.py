@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,8 @@ def volumes(root, rows, header="path,label,subject,split"):
 
 
 def labelled(root, most=100):
-    return labelled_volumes(str(root), (3, 4, 4), "shrink", most, 2, 0)
+    words = {"target_shape": (3, 4, 4), "fit": "shrink", "batch_size": 2, "workers": 0, "seed": 0}
+    return labelled_volumes(SimpleNamespace(data_path=str(root), probed_files=most, **words))
 
 
 def test_the_valid_files_are_asked_the_train_files_answer_and_test_files_are_not_seen(tmp_path):

@@ -30,4 +30,4 @@ def test_values_that_nothing_can_be_computed_with_are_refused(config_class, word
 
 @pytest.mark.parametrize("config_class", [SwavJointConfig, MaskConfig, SwavImageConfig])
 def test_defaults_are_possible(config_class):
-    parse(config_class, [])
+    assert parse(config_class, []) == config_class()

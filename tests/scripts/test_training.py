@@ -16,6 +16,7 @@ from datasets.views import plain_view
 from engine.config import parse
 from engine.errors import UserError
 from engine.neighbours import held_out_share
+from mask_deepcluster_3D import MaskConfig
 from models.pretrained import load_encoders
 
 COMMON = "--arch resnet18 --precision fp32 --warmup_epochs 0 --base_lr 1e-3".split()
@@ -94,7 +95,7 @@ def test_stages_2_and_3_leave_f_intra_frozen_or_train_it(data, here):
     before = torch.load("weights/resnet_swav2D.pth")
     assert 0 <= last_line("ssl_swav_2D")["knn_held_out"] <= 1
     train("mask_swav_3D", data, "--epochs", 1, "--workers", 0)
-    labelled = labelled_volumes(str(data / "volumes"), (8, 24, 24), "shrink", 512, 4, 0)
+    labelled = labelled_volumes(parse(MaskConfig, [*script_flags("swav", "mask", data, "4"), "--workers", "0"]))
     encoders = load_encoders("weights/mask_swav.pth")
     encoders.to("cpu")
     with torch.no_grad():
