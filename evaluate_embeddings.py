@@ -10,7 +10,7 @@ Run      python evaluate_embeddings.py --weights weights/resnet_swav2D.pth weigh
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -45,8 +45,10 @@ class EvaluationConfig:
     arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet50"  # random baseline when no weights are given
     d_model: int = 640  # likewise
     target_shape: tuple[int, int, int] = (64, 128, 128)  # slices, height, width that the network sees
-    fit: Literal["shrink", "crop"] = "shrink"  # larger volumes are shrunk to target_shape, or cut to their middle
-    normalise: Literal["robust", "none"] = "robust"  # intensities: percentiles to [0, 1], then mean and deviation; or raw
+    fit: Literal["", "shrink", "crop"] = ""  # of volumes to target_shape ("" = as each weight file was trained, else shrink)
+    normalise: Literal["", "robust", "none"] = ""  # of intensities ("" = as each weight file was trained, else robust)
+    sampling: Literal["", "da018", "da020"] = ""  # attention of published files ("" = da018, as their environment has it)
+    resnet_pretrained: str = ""  # file of stage 1 for weights without a ResNet (published mask_*.pth)
     neighbours: int = 10  # of the nearest-neighbour vote
     batch_size: int = 16  # files at a time
     workers: int = 2  # loader processes (0 = none)
@@ -63,7 +65,10 @@ def main(config: EvaluationConfig) -> None:
     volumes = find_volumes(config.data_path, splits) if config.data_path else []
     names = [Path(path).name for path in config.weights]
     names = names if len(set(names)) == len(names) else list(config.weights)
-    trained = {name: load_encoders(path) for name, path in zip(names, config.weights)}
+    trained = {}
+    for name, path in zip(names, config.weights):
+        trained[name], said = load_encoders(path, config.sampling, config.resnet_pretrained)
+        print(*said, sep="\n")
     first = next(iter(trained.values()), None)
     baseline = random_encoders(first.arch if first else config.arch, first.d_model if first else config.d_model, config.seed)
 
@@ -71,8 +76,10 @@ def main(config: EvaluationConfig) -> None:
     for kind, items in [("images", images), ("volumes", volumes)]:
         if not items:
             continue
-        embedded = {"raw pixels": raw_pixels(kind, items, config), "random weights": embed(kind, items, baseline, config)}
-        embedded |= {name: embed(kind, items, encoders, config) for name, encoders in trained.items()}
+        plain = as_trained(first or baseline, config)
+        embedded = {"raw pixels": raw_pixels(kind, items, plain), "random weights": embed(kind, items, baseline, plain)}
+        for name, encoders in trained.items():
+            embedded[name] = embed(kind, items, encoders, as_trained(encoders, config))
         for name, embeddings in embedded.items():
             rows.setdefault(name, {})[kind] = score(embeddings, items, config)
         panels |= {f"{kind}, {name}": two_axes(embedded[name], items) for name in list(embedded)[1:]}
@@ -81,6 +88,15 @@ def main(config: EvaluationConfig) -> None:
     (output / "evaluation.json").write_text(json.dumps(rows, indent=1))
     show(rows)
     print(f"wrote {output}/evaluation.json and {output}/embeddings.png")
+
+
+def as_trained(encoders: Encoders, config: EvaluationConfig) -> EvaluationConfig:
+    """The constants by which files are shown to these encoders: as in their training, but for what a flag names."""
+    fit = config.fit or encoders.config.get("fit", "shrink")
+    normalise = config.normalise or encoders.config.get("normalise", "robust")
+    bound = encoders.volume_encoder.slices if encoders.volume_encoder else None
+    slices, *plane = config.target_shape
+    return replace(config, fit=fit, normalise=normalise, target_shape=(bound or slices, *plane))
 
 
 @torch.no_grad()

@@ -21,11 +21,11 @@ from datasets.volumes import VolumeDataset, collate_volumes
 from engine.config import VolumeConfig
 from engine.run import launch, start
 from losses.distributed import all_sum
-from losses.masked import MaskedScore, draw_mask, masked_slice_loss
+from losses.masked import MaskedScore, draw_mask, masked_slice_loss, published_mask_loss
 from models.masked_volume import MaskedVolumeModel, interpolate_neighbours
-from models.pretrained import load_resnet
-from models.slice_encoder import SliceEncoder, embed_slices, set_map
-from models.volume_encoder import VolumeEncoder, volume_embedding
+from models.pretrained import load_resnet, make_encoders
+from models.slice_encoder import draw_published_map, embed_slices, set_map
+from models.volume_encoder import volume_embedding
 
 
 @dataclass(kw_only=True)
@@ -43,10 +43,11 @@ def main(config: MaskConfig, method: str = "deepcluster") -> MaskedVolumeModel:
     loader = epoch_loader(
         volumes, collate_volumes, config.batch_size, config.seed, config.workers, run.rank, run.world, "volumes"
     )
-    slice_encoder = SliceEncoder(config.arch, config.d_model)
-    load_resnet(slice_encoder, run.input(config.resnet_pretrained))
+    published = config.masking == "published"
+    slice_encoder, volume_encoder = make_encoders(config, identity=not published)
+    run.say(load_resnet(slice_encoder, run.input(config.resnet_pretrained)))
     slice_encoder = run.freeze(slice_encoder)
-    model = MaskedVolumeModel(VolumeEncoder(config.d_model, dropout=config.dropout), config.d_model)
+    model = MaskedVolumeModel(volume_encoder, config.d_model, token_alone=published)
     network = run.prepare(model, len(loader), slice_encoder=slice_encoder)
 
     scored = VolumeDataset(thinned(items, config.scored_volumes), config.target_shape, config.seed, config.fit, centred=True)
@@ -85,16 +86,23 @@ def main(config: MaskConfig, method: str = "deepcluster") -> MaskedVolumeModel:
         return volume_embedding(model.volume_encoder(embed(pixels, real), real), real)
 
     # f_intra's map to D is made here, once: stage 3 goes on with it
-    set_map(slice_encoder, mean_features(), config.seed)
+    if config.slice_embedding == "published":
+        draw_published_map(slice_encoder, config.seed)
+    else:
+        set_map(slice_encoder, mean_features(), config.seed)
     for _epoch in run.epochs():
         for batch in run.batches(loader):
             view = two_views(batch, config.seed, config.view_policy, config.normalise, run.float_type)
             targets = embed(view.pixels, view.real).repeat(config.masks_per_view, 1, 1)
             real = view.real.repeat(config.masks_per_view, 1)
-            draws = mask_draws(batch, config.seed, real.shape[1], views=2 * config.masks_per_view)
+            draws = mask_draws(batch, config.seed, real.shape[1], views=2 * config.masks_per_view, one_for_both=published)
             masked = draw_mask(draws, real, config.mask_ratio)
 
-            loss = masked_slice_loss(network(targets, real, masked), targets, masked)
+            predictions = network(targets, real, masked)
+            if published:
+                loss = published_mask_loss(predictions, targets, config.mask_ratio)
+            else:
+                loss = masked_slice_loss(predictions, targets, masked)
             run.update(loss)
         run.log(**score())
         run.probe(labelled, embed_whole)

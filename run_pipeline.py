@@ -180,9 +180,6 @@ def evaluate(config: PipelineConfig, weights: list[Path]) -> dict:
         "--image_path",
         config.eval_image_path or config.image_path,
     ]
-    last = read_constants(config.stage3 if config.data_path else config.stage1)
-    for name in {"normalise", "fit"} & set(last):  # the network sees what the last stage trained it on
-        words += [f"--{name}", last[name]]
     words += ["--arch", config.arch, "--workers", str(config.workers), "--seed", str(config.seed)]
     if subprocess.run([sys.executable, str(ROOT / "evaluate_embeddings.py"), *words]).returncode:
         raise UserError("evaluate_embeddings.py failed; mend what it says and run the same command again.")

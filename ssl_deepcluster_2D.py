@@ -48,7 +48,7 @@ def main(config: DeepClusterImageConfig) -> ImageModel:
         crops_of, collate_pictures, config.batch_size, config.seed, config.workers, run.rank, run.world, "pictures"
     )
     heads = cluster_counts(config.nmb_prototypes, len(pictures), heads=3)
-    model = ImageModel(SliceEncoder(config.arch), heads)
+    model = ImageModel(SliceEncoder(config.arch), heads, scores=config.scores)
     bank = MemoryBank(len(pictures), model.output_dim, device=run.device)
     guard = CollapseGuard({"images": heads[0]})
     network = run.prepare(model, len(loader), bank=bank, guard=guard)

@@ -29,9 +29,7 @@ from losses.masked import draw_mask, masked_slice_loss
 from losses.memory_bank import MemoryBank
 from losses.slice_bank import SliceRows, targets_of
 from models.joint import JointModel
-from models.pretrained import load_joint_start
-from models.slice_encoder import SliceEncoder
-from models.volume_encoder import VolumeEncoder
+from models.pretrained import load_joint_start, make_encoders
 
 
 @dataclass(kw_only=True)
@@ -50,9 +48,10 @@ def main(config: DeepClusterJointConfig) -> JointModel:
     slice_rows = SliceRows(loader.dataset.depths(), config.bank_slices_per_volume, images)
     heads = cluster_counts(config.nmb_prototypes, len(loader.dataset), heads=3)
     slice_heads = cluster_counts(config.nmb_slice_prototypes, slice_rows.total, 1, "--nmb_slice_prototypes")
-    encoders = SliceEncoder(config.arch, config.d_model), VolumeEncoder(config.d_model, dropout=config.dropout)
-    model = JointModel(*encoders, heads, slice_heads)
-    load_joint_start(model, run.input(config.resnet_pretrained), run.input(config.trans_pretrained))
+    token_alone = config.masking == "published"
+    model = JointModel(*make_encoders(config), heads, slice_heads, scores=config.scores, token_alone=token_alone)
+    inputs = run.input(config.resnet_pretrained), run.input(config.trans_pretrained)
+    run.say(*load_joint_start(model, *inputs, config.seed))
     bank = MemoryBank(len(loader.dataset), config.d_model, device=run.device)
     slice_bank = MemoryBank(slice_rows.total, model.head_dim, device=run.device)
     guard = CollapseGuard({"volumes": heads[0], "slices": slice_heads[0]})

@@ -44,7 +44,7 @@ def main(config: SwavImageConfig) -> ImageModel:
         crops_of, collate_pictures, config.batch_size, config.seed, config.workers, run.rank, run.world, "pictures"
     )
     heads = prototype_counts(config.nmb_prototypes, len(pictures))
-    model = ImageModel(SliceEncoder(config.arch), heads)
+    model = ImageModel(SliceEncoder(config.arch), heads, scores=config.scores)
     queue = EmbeddingQueue(config.queue_length, model.output_dim, device=run.device)
     guard = CollapseGuard({"images": heads[0]})
     queue_rows = config.queue_length if config.epoch_queue_starts < config.epochs else 0

@@ -25,9 +25,7 @@ from losses.masked import draw_mask, masked_slice_loss
 from losses.pairs import paired_rows
 from losses.swav import EmbeddingQueue, swapped_prediction, too_many_prototypes
 from models.joint import JointModel
-from models.pretrained import load_joint_start
-from models.slice_encoder import SliceEncoder
-from models.volume_encoder import VolumeEncoder
+from models.pretrained import load_joint_start, make_encoders
 
 
 @dataclass(kw_only=True)
@@ -48,9 +46,10 @@ def main(config: SwavJointConfig) -> JointModel:
     loader, image_loader = joint_loaders(config, run.rank, run.world)
     heads = prototype_counts(config.nmb_prototypes, len(loader.dataset))
     slice_heads = prototype_counts(config.nmb_slice_prototypes, sum(loader.dataset.depths()))
-    encoders = SliceEncoder(config.arch, config.d_model), VolumeEncoder(config.d_model, dropout=config.dropout)
-    model = JointModel(*encoders, heads, slice_heads)
-    load_joint_start(model, run.input(config.resnet_pretrained), run.input(config.trans_pretrained))
+    token_alone = config.masking == "published"
+    model = JointModel(*make_encoders(config), heads, slice_heads, scores=config.scores, token_alone=token_alone)
+    inputs = run.input(config.resnet_pretrained), run.input(config.trans_pretrained)
+    run.say(*load_joint_start(model, *inputs, config.seed))
     queue = EmbeddingQueue(config.queue_length, config.d_model, device=run.device)
     slice_queue = EmbeddingQueue(config.slice_queue_length, model.head_dim, device=run.device)
     guard = CollapseGuard({"volumes": heads[0], "slices": slice_heads[0]})

@@ -27,14 +27,20 @@ def fit_volume(volume: np.ndarray, target_shape: tuple[int, int, int], draws: np
     """Fits `volume` (H, W, C) to at most N slices of H x W pixels, `target_shape` being (N, H, W).
 
     `shrink`: a larger plane is averaged down, its aspect kept, until the shorter side fits, then cut; a smaller one is padded
-    with its minimum. A volume of at least twice N slices is sampled over its whole length, else cut. `crop`: cut to the middle,
-    as published. `draws`: four numbers in [0, 1) that place slices, rows, columns; None = the centre.
+    with its minimum. A volume of at least twice N slices is sampled over its whole length, else cut. `crop`, as published: cut
+    or padded with zeros about the middle on all three axes, so that padding makes slices like others (TorchIO's CropOrPad).
+    `draws`: four numbers in [0, 1) that place slices, rows, columns; None = the centre.
     """
     place = (0.5, 0.5, 0.5) if draws is None or fit == "crop" else tuple(draws[:3])
     positions, step = slice_positions(volume.shape[2], target_shape[0], place[0], sample=fit == "shrink")
     picked = _pick(volume, positions)
     low, high = robust_range(picked)
     plane, shrink = _fit_plane(picked, target_shape[1:], place[1:], fit == "shrink")
+    if fit == "crop":
+        missing = target_shape[0] - len(plane)
+        before = (missing + 1) // 2
+        plane = _pad(plane, 0, before, missing - before, fill=0)
+        positions = np.arange(target_shape[0]) + positions[0] - before
     return Fitted(plane, positions.astype(np.float32), step, low, high, shrink)
 
 
@@ -86,7 +92,7 @@ def _fit_plane(
             pixels = pixels.narrow(axis, int(share * (spare + 1)), wanted)
         elif spare < 0:
             before = int(share * (-spare + 1))
-            pixels = _pad(pixels, axis, before, -spare - before)
+            pixels = _pad(pixels, axis, before, -spare - before, fill=_lowest(pixels) if shrink else 0)
     return pixels.contiguous(), factor
 
 
@@ -96,8 +102,11 @@ def shrink_plane(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return averaged if pixels.is_floating_point() else averaged.round().to(pixels.dtype)
 
 
-def _pad(pixels: torch.Tensor, axis: int, before: int, after: int) -> torch.Tensor:
-    lowest = pixels.min() if pixels.dtype != torch.uint16 else pixels.to(torch.int32).min().to(torch.uint16)
+def _pad(pixels: torch.Tensor, axis: int, before: int, after: int, fill: float) -> torch.Tensor:
     shapes = [[n if i == axis else s for i, s in enumerate(pixels.shape)] for n in (before, after)]
-    edges = [torch.full(shape, lowest.item(), dtype=pixels.dtype) for shape in shapes]
+    edges = [torch.full(shape, fill, dtype=pixels.dtype) for shape in shapes]
     return torch.cat([edges[0], pixels, edges[1]], dim=axis)
+
+
+def _lowest(pixels: torch.Tensor) -> float:
+    return (pixels.to(torch.int32) if pixels.dtype == torch.uint16 else pixels).min().item()

@@ -40,10 +40,11 @@ def plain_view(batch: dict, normalise: str, dtype: torch.dtype) -> tuple[torch.T
     return standardise(pixels, normalise), real
 
 
-def mask_draws(batch: dict, seed: int, slices: int, views: int = 2) -> torch.Tensor:
-    """(views * B, slices) numbers in [0, 1) that choose the masked slices of each view."""
+def mask_draws(batch: dict, seed: int, slices: int, views: int = 2, one_for_both: bool = False) -> torch.Tensor:
+    """(views * B, slices) numbers in [0, 1) that choose the masked slices of each view, or (published) of two views at once."""
     turn, index = batch["turn"].cpu().numpy(), batch["index"].cpu().numpy()
-    draws = [torch.from_numpy(uniform(keys(seed, "mask", turn, index, view), slices)) for view in range(views)]
+    which = [view // 2 if one_for_both else view for view in range(views)]
+    draws = [torch.from_numpy(uniform(keys(seed, "mask", turn, index, view), slices)) for view in which]
     return torch.cat(draws).to(batch["slices"].device)
 
 

@@ -1,12 +1,14 @@
 """Constants of a script: one dataclass, which is its flags, its help text and its `config.yaml`.
 
 `Config` has what every pre-training script needs, `VolumeConfig` what stages 2 and 3 share. A script adds its own fields
-and calls `parse`. `--config FILE` reads a file back as if its lines stood first on the command line.
+and calls `parse`. `--config FILE` reads a file back as if its lines stood first on the command line, and `--preset NAME` reads
+`configs/NAME/<script>.yaml` before that.
 """
 
 import contextlib
 import dataclasses
 import difflib
+import inspect
 import io
 import re
 import sys
@@ -21,10 +23,12 @@ from .errors import UserError
 from .values import refuse_impossible
 
 FORMAT_VERSION = 1
+PRESETS = Path(__file__).resolve().parent.parent / "configs"
 
 
 @dataclass(kw_only=True)
 class Config:
+    preset: Literal["default", "released"] = "default"  # released = what the published code computes, with its constants
     # what goes in and out
     pretrained_path: str = "weights"  # folder of weight files, those read and the one written
     checkpoint_name: str = ""  # the weight file that this script writes, inside pretrained_path
@@ -45,6 +49,7 @@ class Config:
     wd: float = 1e-6  # weight decay
     warmup_epochs: int = 10  # epochs of linear warm-up, cut to the length of the run
     start_warmup: float = 0.0  # learning rate at the start of the warm-up
+    clip_grad: float = 0.0  # gradients are scaled down to at most this norm over all tensors (0 = never)
     # machine
     workers: int = 2  # loader processes a process (0 = none)
     precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"  # auto = bf16 where the processor has it, else fp32
@@ -65,17 +70,22 @@ class VolumeConfig(Config):
     # volumes
     data_path: str = "training_data_3D"  # folder of volumes: <collection>/*.npy (H x W x C), NIfTI, MHA, NRRD
     target_shape: tuple[int, int, int] = (64, 128, 128)  # slices, height, width that the network sees
-    fit: Literal["shrink", "crop"] = "shrink"  # larger volumes are shrunk to target_shape, or cut to their middle
+    fit: Literal["shrink", "crop"] = "shrink"  # shrunk to target_shape and masked; or cut and zero-padded about the middle
     view_policy: Literal["compose", "one"] = "compose"  # several of the seven transforms for a view, or one of them
     # networks
     d_model: int = 640  # D, length of slice and volume embeddings
     dropout: float = 0.0  # in f_inter
+    attention: Literal["slices", "features"] = "slices"  # f_inter attends along them; features: as published, with --fit crop
+    sampling: Literal["da020", "da018"] = "da020"  # of keys; da018 is the fault of the library that is published with
+    slice_embedding: Literal["unit", "published"] = "unit"  # of unit root mean square; or raw, with the last stage twice in it
+    masking: Literal["filled", "published"] = "filled"  # token on interpolated neighbours; or alone, and a loss of all slices
     base_lr: float = 3e-4  # highest learning rate
     mask_ratio: float = 0.3  # share of a volume's slices that are masked
 
 
 @dataclass(kw_only=True)
 class ImageConfig(Config):
+    preset: Literal["default", "released", "vissl"] = "default"  # vissl = released: VISSL's recipe, as published
     # images
     data_path: str = "training_data_2D"  # folder of pictures, `train/` inside it when there is one ("" = none)
     volume_path: str = ""  # folder of volumes whose slices are learned from, too ("" = none)
@@ -88,6 +98,7 @@ class ImageConfig(Config):
     nmb_prototypes: tuple[int, ...] | Literal["auto"] = "auto"  # prototypes of each head; auto goes by the number of pictures
     temperature: float = 0.1  # of the softmax over prototypes
     freeze_prototypes_niters: int = 0  # steps during which the prototypes stay as they are
+    scores: Literal["cosine", "dot"] = "cosine"  # with the prototypes; dot leaves their length in the gradient
 
 
 @dataclass(kw_only=True)
@@ -104,6 +115,7 @@ class JointConfig(VolumeConfig):
     nmb_slice_prototypes: tuple[int, ...] | Literal["auto"] = "auto"  # slice prototypes of each head; auto goes by the slices
     temperature: float = 0.1  # of the softmax over prototypes
     freeze_prototypes_niters: int = 0  # steps during which the prototypes stay as they are
+    scores: Literal["cosine", "dot"] = "cosine"  # with the prototypes; dot leaves their length in the gradient
     # L = L_inter + intra_weight L_intra + mask_weight L_mask
     intra_weight: float = 1.0  # weight of the loss of slices and images
     mask_weight: float = 1.0  # weight of the loss of masked slices
@@ -113,15 +125,18 @@ ConfigType = TypeVar("ConfigType")
 
 
 def parse(config_class: type[ConfigType], argv: list[str] | None = None) -> ConfigType:
-    """The configuration that the command line (default: this process's) and its `--config` file ask for.
+    """The configuration that the command line (default: this process's), its `--config` file and its `--preset` ask for.
 
     Raises `UserError` for an unknown flag (with the nearest one that exists), a value of the wrong type or out of range, an
     unreadable file.
     """
     words = _own_words(config_class, sys.argv[1:] if argv is None else argv)
-    file = words[words.index("--config") + 1] if "--config" in words[:-1] else ""
+    file = _last(words, "--config")
     if file:
         words = read_flags(config_class, file) + words
+    preset = preset_file(config_class, _last(words, "--preset"))
+    if preset:
+        words = read_flags(config_class, str(preset)) + words
     _refuse_unknown(config_class, words)
     said = io.StringIO()
     try:
@@ -133,6 +148,18 @@ def parse(config_class: type[ConfigType], argv: list[str] | None = None) -> Conf
         raise UserError(_first_sentence(said.getvalue())) from None
     refuse_impossible(config)
     return config
+
+
+def preset_file(config_class: type, name: str) -> Path | None:
+    """The file of a preset's constants for the script that `config_class` stands in; None where it has no such preset."""
+    script = Path(inspect.getfile(config_class)).stem
+    path = PRESETS / ("released" if name == "vissl" else name) / f"{script}.yaml"
+    return path if name and path.is_file() else None
+
+
+def _last(words: list[str], flag: str) -> str:
+    places = [place for place, word in enumerate(words[:-1]) if word == flag]
+    return words[places[-1] + 1] if places else ""
 
 
 def read_flags(config_class: type, path: str) -> list[str]:

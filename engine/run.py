@@ -152,6 +152,9 @@ class Run:
         self.scaler.scale(loss).backward()
         for parameter in frozen.parameters() if frozen is not None else ():
             parameter.grad = None
+        if self.config.clip_grad:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_grad)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
@@ -196,10 +199,10 @@ class Run:
         if sentence:
             self.say(sentence)
 
-    def say(self, sentence: str) -> None:
-        """A sentence for the user, once."""
-        if self.rank == 0:
-            logbook = getattr(self, "logbook", None)
+    def say(self, *sentences: str) -> None:
+        """Sentences for the user, once."""
+        logbook = getattr(self, "logbook", None)
+        for sentence in sentences if self.rank == 0 else ():
             logbook.say(sentence) if logbook else print(sentence, flush=True)
 
     # ---- after the loop

@@ -7,7 +7,7 @@ from .errors import UserError
 ABOVE_ZERO = """epochs batch_size image_batch_size base_lr checkpoint_freq target_shape d_model temperature epsilon
     sinkhorn_iterations kmeans_iterations bank_slices_per_volume nmb_prototypes nmb_slice_prototypes nmb_crops size_crops
     masks_per_view scored_volumes neighbours nproc""".split()
-NOT_BELOW_ZERO = """final_lr start_warmup wd warmup_epochs workers probed_files queue_length slice_queue_length
+NOT_BELOW_ZERO = """final_lr start_warmup clip_grad wd warmup_epochs workers probed_files queue_length slice_queue_length
     epoch_queue_starts freeze_prototypes_niters intra_weight mask_weight""".split()
 SHARES = "mask_ratio min_scale_crops max_scale_crops image_min_scale".split()  # above 0, at most 1
 RULES = [
@@ -31,6 +31,10 @@ def refuse_impossible(config) -> None:
                 raise UserError(f"--{name} is {said}; it must be {what}.")
     if "nmb_crops" in values:
         _refuse_crops(config)
+    if values.get("attention") == "features" and values["fit"] != "crop":
+        raise UserError("--attention features needs the same number of slices in every volume; use it with --fit crop.")
+    if values.get("masking") == "published" and not int(values["mask_ratio"] * values["target_shape"][0]):
+        raise UserError("--masking published divides by int(mask_ratio * slices), which is 0; raise --mask_ratio.")
 
 
 def _refuse_crops(config) -> None:

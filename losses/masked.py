@@ -27,6 +27,15 @@ def masked_slice_loss(predictions: torch.Tensor, targets: torch.Tensor, masked: 
     return global_mean(errors.square().mean(1))
 
 
+def published_mask_loss(predictions: torch.Tensor, targets: torch.Tensor, ratio: float) -> torch.Tensor:
+    """predictions, targets (2B, N, D) of both views → scalar: the loss of the published code, for comparison.
+
+    The mean squared errors of both views over all slices, masked or not, are summed and divided by int(ratio * N).
+    """
+    errors = (at_least_float32(predictions) - at_least_float32(targets.detach())).square()
+    return 2 * global_mean(errors.mean((1, 2))) / int(ratio * targets.shape[1])
+
+
 class MaskedScore:
     """R² of the masked slices, gathered over steps in float64: against the mean embedding and against interpolation."""
 

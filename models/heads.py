@@ -25,17 +25,22 @@ class ProjectionHead(nn.Module):
 
 
 class Prototypes(nn.Module):
-    """One set of unit vectors a head; the score of an embedding is its cosine with each."""
+    """One set of vectors a head; the score of an embedding is its cosine with each.
 
-    def __init__(self, dim: int, counts: Sequence[int]):
+    scores: "dot" takes the vectors as they are, as published; their gradient then has a part along them, too.
+    """
+
+    def __init__(self, dim: int, counts: Sequence[int], scores: str = "cosine"):
         super().__init__()
+        self.scores = scores
         self.heads = nn.ParameterList(nn.Parameter(F.normalize(torch.randn(count, dim), dim=1)) for count in counts)
 
     def forward(self, embeddings: torch.Tensor) -> list[torch.Tensor]:
         """embeddings (B, dim) unit vectors → for each head the scores (B, K), not under autocast."""
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.to(self.heads[0].dtype)
-            return [embeddings @ F.normalize(weight, dim=1).T for weight in self.heads]
+            vectors = self.heads if self.scores == "dot" else [F.normalize(weight, dim=1) for weight in self.heads]
+            return [embeddings @ weight.T for weight in vectors]
 
     @torch.no_grad()
     def normalize_(self) -> None:

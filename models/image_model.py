@@ -13,12 +13,19 @@ from .slice_encoder import SliceEncoder
 class ImageModel(nn.Module):
     """Crops of pictures → unit projections and scores. The head stands on the last stage of the ResNet, as VISSL's does."""
 
-    def __init__(self, slice_encoder: SliceEncoder, prototypes: Sequence[int], hidden_dim: int = 2048, output_dim: int = 128):
+    def __init__(
+        self,
+        slice_encoder: SliceEncoder,
+        prototypes: Sequence[int],
+        hidden_dim: int = 2048,
+        output_dim: int = 128,
+        scores: str = "cosine",
+    ):
         super().__init__()
         self.output_dim = output_dim
         self.slice_encoder = slice_encoder
         self.head = ProjectionHead(slice_encoder.pooled_dim, hidden_dim, output_dim)
-        self.prototypes = Prototypes(output_dim, prototypes)
+        self.prototypes = Prototypes(output_dim, prototypes, scores)
         # stage 1 does not train the map to D
         slice_encoder.to_embedding.requires_grad_(False)
 

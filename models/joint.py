@@ -33,16 +33,18 @@ class JointModel(nn.Module):
         volume_prototypes: Sequence[int],
         slice_prototypes: Sequence[int],
         head_dim: int = 128,
+        scores: str = "cosine",
+        token_alone: bool = False,
     ):
         super().__init__()
         dim = slice_encoder.embedding_dim
         self.head_dim = head_dim
         self.slice_encoder = slice_encoder
-        self.masked = MaskedVolumeModel(volume_encoder, dim)
+        self.masked = MaskedVolumeModel(volume_encoder, dim, token_alone)
         self.slice_head = ProjectionHead(dim, dim, head_dim)
         self.prototypes = nn.Module()
-        self.prototypes.volumes = Prototypes(dim, volume_prototypes)
-        self.prototypes.slices = Prototypes(head_dim, slice_prototypes)
+        self.prototypes.volumes = Prototypes(dim, volume_prototypes, scores)
+        self.prototypes.slices = Prototypes(head_dim, slice_prototypes, scores)
 
     def embed(self, pixels: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Slice embeddings (B, N, D) and volume embeddings (B, D) of volumes (B, N, H, W)."""

@@ -18,7 +18,7 @@ class MaskedVolumeModel(nn.Module):
         super().__init__()
         self.token_alone = token_alone
         self.volume_encoder = volume_encoder
-        self.token = nn.Parameter(torch.randn(embedding_dim) * 0.02)
+        self.token = nn.Parameter(torch.randn(embedding_dim) * (1 if token_alone else 0.02))
         self.decoder = nn.Linear(embedding_dim, embedding_dim)
         if not token_alone:
             nn.init.eye_(self.decoder.weight)

@@ -1,7 +1,8 @@
-"""Weight files of the stages: reading them into networks, with a sentence for each thing that can be wrong with one."""
+"""From weight files into networks, with a sentence for what was loaded, and one for each thing that can be wrong."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -10,101 +11,82 @@ from torch import nn
 from .errors import WeightsError
 from .joint import JointModel
 from .masked_volume import MaskedVolumeModel
-from .slice_encoder import SliceEncoder, embed_slices
+from .slice_encoder import SliceEncoder, adapt_stem, draw_published_map, embed_slices
 from .volume_encoder import VolumeEncoder, volume_embedding
+from .weight_files import STAGES, Weights, architecture, read_weights
 
-STAGES = {"image": "stage 1 (ssl_*_2D.py)", "mask": "stage 2 (mask_*_3D.py)", "joint": "stage 3 (ssl_*_3D.py)"}
-
-
-def read_weights(path: str | Path) -> dict:
-    """{"stage", "model", …} of a weight file: tensors by name under `model`; a flat file is one of stage "image".
-
-    Raises `WeightsError` when there is no such file, or it holds no weights. No code in it is run.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(
-            f"{path} is missing; train the stage that writes it, put a released file there, or name another (training: "
-            "--pretrained_path, --resnet_pretrained, --trans_pretrained; evaluation: --weights)."
-        )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0][:160]
-        raise WeightsError(f"{path} is no weight file that can be read ({reason}); replace it.") from None
-    if isinstance(content, dict) and isinstance(content.get("model"), dict) and content.get("stage") in STAGES:
-        return content
-    if isinstance(content, dict) and "conv1.weight" in content and all(isinstance(v, torch.Tensor) for v in content.values()):
-        return {"stage": "image", "model": dict(content), **getattr(content, "_metadata", {}).get("joint_ssl", {})}
-    raise WeightsError(f"{path} holds no weights of a stage; give a file written by {', '.join(STAGES.values())}.")
+# constants that shape or steer the networks, with what they were before files named them
+DEFAULTS = {
+    "attention": "slices",
+    "sampling": "da020",
+    "slice_embedding": "unit",
+    "masking": "filled",
+    "target_shape": [64, 128, 128],
+}
+# the seed of the published scripts, by which stages 2 and 3 drew one and the same map
+PUBLISHED_SEED = 31
+RESNET = "slice_encoder.resnet."
 
 
-def load_resnet(encoder: SliceEncoder, path: str | Path) -> None:
-    """Loads the flat torchvision names of stage 1 into the encoder's ResNet; a classifier `fc` in the file is left out."""
-    content = expect_stage(path, "image")
-    state = {name: value for name, value in content["model"].items() if not name.startswith("fc.")}
-    found = architecture(state)
+def make_encoders(config, identity: bool = True) -> tuple[SliceEncoder, VolumeEncoder]:
+    """f_intra and f_inter with random weights, from the constants of stage 2 or 3; `identity`: how f_inter starts."""
+    slice_encoder = SliceEncoder(config.arch, config.d_model, config.slice_embedding)
+    volume_encoder = VolumeEncoder(
+        config.d_model,
+        dropout=config.dropout,
+        axis=config.attention,
+        slices=config.target_shape[0],
+        sampling=config.sampling,
+        identity=identity,
+    )
+    return slice_encoder, volume_encoder
+
+
+def load_resnet(encoder: SliceEncoder, path: str | Path) -> str:
+    """Loads a ResNet of stage 1 (ours, published, VISSL's, torchvision's) into the encoder; says what was loaded."""
+    weights = expect_stage(path, "image")
+    found = architecture(weights.state)
     if found != encoder.arch:
         raise WeightsError(
             f"{path} holds a {found}, but --arch is {encoder.arch}; name a {encoder.arch} file, or set --arch {found}."
         )
-    load_exactly(encoder.resnet, state, path)
+    return _load(encoder.resnet, _fit_stem(weights.state, "conv1.weight", encoder), weights, left_out=("fc.",))
 
 
-def load_joint_start(model: JointModel, resnet: str | Path, mask: str | Path) -> None:
-    """Starts stage 3: f_intra with its map to D, f_inter, token and decoder from stage 2; the ResNet from stage 1."""
-    load_masked(model.slice_encoder, model.masked, mask)
-    load_resnet(model.slice_encoder, resnet)
+def load_joint_start(model: JointModel, resnet: str | Path, mask: str | Path, seed: int) -> list[str]:
+    """Starts stage 3: f_intra with its map to D, f_inter, token and decoder from stage 2; the ResNet from stage 1.
+
+    A published file of stage 2 has no map: it is drawn by `seed`, as the published code draws it.
+    """
+    said = [load_masked(model.slice_encoder, model.masked, mask, seed)]
+    return [*said, load_resnet(model.slice_encoder, resnet)]
 
 
-def load_masked(slice_encoder: SliceEncoder, masked: MaskedVolumeModel, path: str | Path) -> None:
-    """Loads what stage 2 wrote."""
-    content = expect_stage(path, "mask")
-    check_config(path, content, slice_encoder)
-    load_exactly(nn.ModuleDict({"slice_encoder": slice_encoder, "masked": masked}), content["model"], path)
+def load_masked(slice_encoder: SliceEncoder, masked: MaskedVolumeModel, path: str | Path, seed: int = PUBLISHED_SEED) -> str:
+    """Loads what stage 2 wrote, here or in the published code; says what was loaded."""
+    weights = expect_stage(path, "mask")
+    _check(weights, slice_encoder, masked.volume_encoder, masked.token_alone)
+    module = nn.ModuleDict({"slice_encoder": slice_encoder, "masked": masked})
+    if weights.origin == "published":
+        draw_published_map(slice_encoder, seed)
+    return _load(module, weights.state, weights, made_here=_absent_parts(weights))
 
 
-def expect_stage(path: str | Path, stage: str) -> dict:
+def expect_stage(path: str | Path, stage: str) -> Weights:
     """The content of a weight file of the given stage. Raises `WeightsError` for another stage's."""
-    content = read_weights(path)
-    if content["stage"] != stage:
-        raise WeightsError(f"{path} is from {STAGES[content['stage']]}, but a file of {STAGES[stage]} is needed here.")
-    return content
-
-
-def check_config(path: str | Path, content: dict, encoder: SliceEncoder) -> None:
-    config = content["config"]
-    for flag, wanted in [("arch", encoder.arch), ("d_model", encoder.embedding_dim)]:
-        if config[flag] != wanted:
-            raise WeightsError(f"{path} was made with --{flag} {config[flag]}, not {wanted}; set --{flag} {config[flag]}.")
-
-
-def load_exactly(module: nn.Module, state: dict[str, torch.Tensor], path: str | Path) -> None:
-    """Loads a state dict of just the module's names and shapes."""
-    own = module.state_dict()
-    names = sorted(own.keys() ^ state.keys()) + [n for n in own if n in state and own[n].shape != state[n].shape]
-    if names:
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        raise WeightsError(
-            f"{path} does not fit this network: {', '.join(names[:3])}{more} differ; name a file of the same kind."
-        )
-    module.load_state_dict(state)
-
-
-def architecture(state: dict[str, torch.Tensor]) -> str:
-    """Which ResNet a flat state dict is of, by its blocks."""
-    blocks = [len({name.split(".")[1] for name in state if name.startswith(f"layer{stage}.")}) for stage in (1, 2, 3, 4)]
-    deep = "layer1.0.conv3.weight" in state
-    kinds = {(False, 8): "resnet18", (False, 16): "resnet34", (True, 16): "resnet50", (True, 33): "resnet101"}
-    return kinds.get((deep, sum(blocks)), f"network of {sum(blocks)} blocks")
+    weights = read_weights(path)
+    if weights.stage != stage:
+        raise WeightsError(f"{path} is from {STAGES[weights.stage]}, but a file of {STAGES[stage]} is needed here.")
+    return weights
 
 
 @dataclass
 class Encoders:
-    """f_intra and, after stages 2 and 3, f_inter, in eval mode."""
+    """f_intra and, after stages 2 and 3, f_inter, in eval mode, with the constants of the run that made them."""
 
     slice_encoder: SliceEncoder
-    volume_encoder: VolumeEncoder | None = None
+    volume_encoder: VolumeEncoder | None
+    config: dict
 
     @property
     def arch(self) -> str:
@@ -130,22 +112,116 @@ class Encoders:
         return F.normalize(pooled.sum(1) / real.sum(1, keepdim=True), dim=-1)
 
 
-def load_encoders(path: str | Path) -> Encoders:
-    """The encoders in a weight file of any stage."""
-    content = read_weights(path)
-    if content["stage"] == "image":
-        encoder = SliceEncoder(architecture(content["model"]))
-        load_resnet(encoder, path)
-        return Encoders(encoder)
-    config, state = content["config"], content["model"]
-    encoders = Encoders(SliceEncoder(config["arch"], config["d_model"]), VolumeEncoder(config["d_model"]))
-    for part, prefix in [(encoders.slice_encoder, "slice_encoder."), (encoders.volume_encoder, "masked.volume_encoder.")]:
-        load_exactly(part, {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}, path)
-    return encoders
+def load_encoders(
+    path: str | Path, sampling: str = "", resnet: str | Path = "", channels: int = 3
+) -> tuple[Encoders, list[str]]:
+    """The encoders in a weight file of any stage and origin, and what is to be said about loading them.
+
+    sampling: which library's attention f_inter computes, where the file does not tell ("" = da018 for published files, whose
+    environment pins that one). resnet: weights of stage 1 for a published file of stage 2, which has none. channels: of the
+    pictures that the stem takes.
+    """
+    weights = read_weights(path)
+    config, state, said = {**DEFAULTS, **weights.config}, weights.state, []
+    if weights.stage == "image":
+        encoder = SliceEncoder(known_architecture(weights), channels=channels)
+        said = [_load(encoder.resnet, _fit_stem(state, "conv1.weight", encoder), weights, left_out=("fc.",))]
+        return Encoders(encoder, None, weights.config), said
+    if weights.origin == "published":
+        config["sampling"] = sampling or "da018"
+        said = [
+            f"{path}: keys are sampled as deformable-attention {'0.0.18' if config['sampling'] == 'da018' else '0.0.20'} does; "
+            "the published environment pins 0.0.18 (--sampling chooses)."
+        ]
+    resnet_state = {n.removeprefix(RESNET): v for n, v in state.items() if n.startswith(RESNET)}
+    if not resnet_state and not resnet:
+        raise WeightsError(f"{path} holds no ResNet; name the file of stage 1 that belongs to it with --resnet_pretrained.")
+    config["arch"] = architecture(resnet_state) if resnet_state else known_architecture(expect_stage(resnet, "image"))
+    f_intra = SliceEncoder(config["arch"], config["d_model"], config["slice_embedding"], channels)
+    _, f_inter = make_encoders(SimpleNamespace(**{**config, "dropout": 0.0}))
+    if not resnet_state:
+        draw_published_map(f_intra, PUBLISHED_SEED)
+    module = nn.ModuleDict({"slice_encoder": f_intra, "masked": nn.ModuleDict({"volume_encoder": f_inter})})
+    state = _fit_stem(state, RESNET + "conv1.weight", f_intra)
+    heads = ("masked.token", "masked.decoder.", "slice_head.", "prototypes.")
+    said.append(_load(module, state, weights, made_here=_absent_parts(weights), left_out=heads))
+    if not resnet_state:
+        said.append(load_resnet(f_intra, resnet))
+    return Encoders(f_intra, f_inter, config), said
 
 
 def random_encoders(arch: str, d_model: int, seed: int) -> Encoders:
     """f_intra with seeded random weights, for comparison."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Encoders(SliceEncoder(arch, d_model))
+        return Encoders(SliceEncoder(arch, d_model), None, {})
+
+
+def known_architecture(weights: Weights) -> str:
+    """The ResNet of a file of stage 1. Raises `WeightsError` for one that is not built here."""
+    found = architecture(weights.state)
+    if not found.startswith("resnet"):
+        raise WeightsError(f"{weights.path} holds a {found}; ResNet-18, 34, 50 and 101 are known here.")
+    return found
+
+
+def _absent_parts(weights: Weights) -> tuple[str, ...]:
+    """What files of this origin do not have, and what is made, or loaded from elsewhere, in its place."""
+    if weights.origin == "published" and weights.stage == "mask":
+        return ("slice_encoder.",)
+    return ()
+
+
+def _fit_stem(state: dict[str, torch.Tensor], name: str, encoder: SliceEncoder) -> dict[str, torch.Tensor]:
+    if name not in state:
+        return state
+    return {**state, name: adapt_stem(state[name], encoder.resnet.conv1.in_channels)}
+
+
+def _check(weights: Weights, slice_encoder: SliceEncoder, volume_encoder: VolumeEncoder, token_alone: bool) -> None:
+    """Refuses a file of stage 2 whose constants are not those of the networks, naming the flag that would fit."""
+    config = {**DEFAULTS, **weights.config}
+    wanted = {
+        "arch": slice_encoder.arch,
+        "d_model": slice_encoder.embedding_dim,
+        "attention": volume_encoder.axis,
+        "sampling": volume_encoder.sampling,
+        "slice_embedding": slice_encoder.embedding,
+        "masking": "published" if token_alone else "filled",
+    }
+    if weights.origin == "published":  # it does not say
+        config |= {"arch": wanted["arch"], "sampling": wanted["sampling"]}
+    for flag, value in wanted.items():
+        if config[flag] != value:
+            raise WeightsError(
+                f"{weights.path} was made with --{flag} {config[flag]}, not {value}; set --{flag} {config[flag]}"
+                + (", or --preset released." if weights.origin == "published" else ".")
+            )
+    if volume_encoder.slices and volume_encoder.slices != config["target_shape"][0]:
+        raise WeightsError(f"{weights.path} is bound to {config['target_shape'][0]} slices; make that --target_shape's first.")
+
+
+def _load(
+    module: nn.Module, state: dict[str, torch.Tensor], weights: Weights, made_here: tuple = (), left_out: tuple = ()
+) -> str:
+    """Loads tensors by name, and says how many. made_here: what the file may lack; left_out: what it may have besides."""
+    own = module.state_dict()
+    missing, unexpected = own.keys() - state.keys(), state.keys() - own.keys()
+    wrong = [name for name in missing if not name.startswith(made_here or ("\0",))]
+    wrong += [name for name in unexpected if not name.startswith(left_out or ("\0",))]
+    wrong += [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
+    if wrong:
+        wrong, more = sorted(wrong), f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise WeightsError(
+            f"{weights.path} does not fit this network: {', '.join(wrong[:3])}{more} differ; name a file of the same kind."
+        )
+    module.load_state_dict({name: value for name, value in state.items() if name in own}, strict=False)
+    return (
+        f"{weights}: {len(own) - len(missing)} tensors loaded, {len(missing)} missing{_roots(missing)}, "
+        f"{len(unexpected)} unexpected{_roots(unexpected)}"
+    )
+
+
+def _roots(names: set[str]) -> str:
+    roots = sorted({name.split(".")[0] if "." in name else name for name in names})
+    return f" ({', '.join(roots)})" if roots else ""

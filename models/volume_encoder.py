@@ -12,14 +12,16 @@ class VolumeEncoder(nn.Module):
 
     axis="slices" attends over the slices, as the paper says, for any number of them. axis="features" is what the published code
     does: the slices are channels (their number fixed to `slices`), and the attention runs along the features.
+    identity: every layer starts as the identity, up to its norms, so that a volume embedding starts as the mean of its slices.
     """
 
     def __init__(
         self, embedding_dim: int = 640, layers: int = 4, feedforward_dim: int = 720, heads: int = 8, head_dim: int = 64,
-        dropout: float = 0.1, axis: str = "slices", slices: int = 64, sampling: str = "da020",
+        dropout: float = 0.1, axis: str = "slices", slices: int = 64, sampling: str = "da020", identity: bool = True,
     ):  # fmt: skip
         super().__init__()
-        self.axis = axis
+        self.axis, self.sampling = axis, sampling
+        self.slices = None if axis == "slices" else slices  # how many it is bound to
         dim = embedding_dim if axis == "slices" else slices
         self.layers = nn.ModuleList(
             EncoderLayer(
@@ -27,8 +29,7 @@ class VolumeEncoder(nn.Module):
             )
             for _ in range(layers)
         )
-        # every layer starts as the identity, up to its norms: a volume embedding then starts as the mean of its slices
-        for layer in self.layers:
+        for layer in self.layers if identity else ():
             for last in (layer.attention.to_out, layer.ffn.linear2):
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)

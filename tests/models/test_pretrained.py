@@ -6,9 +6,10 @@ import torch
 from models.errors import WeightsError
 from models.joint import JointModel
 from models.masked_volume import MaskedVolumeModel
-from models.pretrained import architecture, load_encoders, load_joint_start, load_masked, load_resnet, read_weights
+from models.pretrained import load_encoders, load_joint_start, load_masked, load_resnet
 from models.slice_encoder import SliceEncoder
 from models.volume_encoder import VolumeEncoder
+from models.weight_files import architecture, read_weights
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def files(tmp_path_factory):
 def test_stage_3_starts_from_the_map_that_stage_2_saved(files):
     folder, encoder, masked = files
     joint = JointModel(SliceEncoder("resnet18", 640), VolumeEncoder(640), (4,), (4,))
-    load_joint_start(joint, folder / "resnet.pth", folder / "mask.pth")
+    load_joint_start(joint, folder / "resnet.pth", folder / "mask.pth", seed=1)
     for name, value in encoder.state_dict().items():
         assert torch.equal(joint.slice_encoder.state_dict()[name], value), name
     assert torch.equal(joint.masked.token, masked.token)
@@ -40,7 +41,8 @@ def test_stage_3_starts_from_the_map_that_stage_2_saved(files):
 @pytest.mark.parametrize("name", ["resnet", "mask", "joint"])
 def test_encoders_come_out_of_any_stage(files, name):
     folder, encoder, masked = files
-    encoders = load_encoders(folder / f"{name}.pth")
+    encoders, said = load_encoders(folder / f"{name}.pth")
+    assert "tensors loaded, " in said[0]
     assert encoders.arch == "resnet18" and (encoders.volume_encoder is None) == (name == "resnet")
     assert torch.equal(encoders.slice_encoder.resnet.conv1.weight, encoder.resnet.conv1.weight)
     if name != "resnet":
@@ -59,7 +61,7 @@ def test_encoders_come_out_of_any_stage(files, name):
     "name, message",
     [
         ("none.pth", "none.pth is missing; train the stage that writes it"),
-        ("page.pth", "page.pth is no weight file"),
+        ("page.pth", "page.pth is a web page"),
         ("cut.pth", "cut.pth is no weight file"),
         ("other.pth", "other.pth holds no weights of a stage"),
         ("mask.pth", r"mask.pth is from stage 2 .* but a file of stage 1"),

@@ -96,7 +96,7 @@ def test_stages_2_and_3_leave_f_intra_frozen_or_train_it(data, here):
     assert 0 <= last_line("ssl_swav_2D")["knn_held_out"] <= 1
     train("mask_swav_3D", data, "--epochs", 1, "--workers", 0)
     labelled = labelled_volumes(parse(MaskConfig, [*script_flags("swav", "mask", data, "4"), "--workers", "0"]))
-    encoders = load_encoders("weights/mask_swav.pth")
+    encoders, _ = load_encoders("weights/mask_swav.pth")
     encoders.to("cpu")
     with torch.no_grad():
         embedded = [encoders.embed_volumes(*plain_view(batch, "robust", torch.float32)) for batch in labelled.loader]

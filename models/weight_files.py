@@ -1,0 +1,148 @@
+"""Reading weight files of any origin: this project's, the published ones, VISSL's, plain ResNets, safetensors.
+
+Nothing in a file is run, and headers are looked at before anything is allocated. What a file is shows in its names and shapes.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import torch
+from safetensors.torch import load_file
+
+from .errors import WeightsError
+from .released import from_released
+from .vissl import from_vissl
+
+STAGES = {"image": "stage 1 (ssl_*_2D.py)", "mask": "stage 2 (mask_*_3D.py)", "joint": "stage 3 (ssl_*_3D.py)"}
+FORMAT_VERSION = 1
+# where a flat file of this project keeps what else it knows of itself: under this name in the state dict's `_metadata`
+OURS = "joint_ssl"
+# published checkpoints hold their learning rate as a number of numpy's, which an old numpy wrote under another name
+SCALARS = [
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"},
+    np._core.multiarray.scalar,
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
+]
+
+
+@dataclass
+class Weights:
+    """Tensors of one stage, by this project's names.
+
+    stage "image": a ResNet by torchvision's names; "mask" and "joint": `slice_encoder.…` and `masked.…`, "joint" also heads.
+    config: the constants that the networks depend on; heads: those of stage 1 (`head.…`, `prototypes.…`), where there are any.
+    """
+
+    path: Path
+    origin: str  # "this project", "published", "VISSL", "a plain ResNet"
+    stage: str
+    state: dict[str, torch.Tensor]
+    method: str = "unknown"  # "swav", "deepcluster", or what no name or shape tells
+    config: dict = field(default_factory=dict)
+    heads: dict[str, torch.Tensor] = field(default_factory=dict)
+    about: dict = field(default_factory=dict)  # what else a file of this project says of itself
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.origin}, {STAGES[self.stage].split(' (')[0]}, method {self.method})"
+
+
+def read_weights(path: str | Path) -> Weights:
+    """What a weight file holds. Raises `WeightsError` when there is no such file, or it holds no weights that are known."""
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(
+            f"{path} is missing; train the stage that writes it, put a released file there, or name another (training: "
+            "--pretrained_path, --resnet_pretrained, --trans_pretrained; evaluation: --weights)."
+        )
+    content, about = _content(path)
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path} holds a {type(content).__name__}, no weights; give a file of tensors by name.")
+    if content.get("stage") in STAGES and isinstance(content.get("model"), dict):
+        content, about = content["model"], {k: v for k, v in content.items() if k != "model"}
+    if about:
+        return _of_this_project(path, content, about)
+    found = from_vissl(content) or from_released(content) or _plain_resnet(content)
+    if found is None:
+        raise WeightsError(f"{path} holds no weights of a stage; give a file written by {', '.join(STAGES.values())}.")
+    weights = Weights(path, **found)
+    unfit = [name for name, value in weights.state.items() if not isinstance(value, torch.Tensor)]
+    if unfit:
+        raise WeightsError(f"{path} holds no tensor under {unfit[0]}; replace it.")
+    return weights
+
+
+def architecture(state: dict[str, torch.Tensor]) -> str:
+    """Which ResNet a flat state dict is of, by its blocks."""
+    blocks = [len({name.split(".")[1] for name in state if name.startswith(f"layer{stage}.")}) for stage in (1, 2, 3, 4)]
+    deep = "layer1.0.conv3.weight" in state
+    kinds = {(False, 8): "resnet18", (False, 16): "resnet34", (True, 16): "resnet50", (True, 33): "resnet101"}
+    return kinds.get((deep, sum(blocks)), f"network of {sum(blocks)} blocks")
+
+
+def _content(path: Path) -> tuple[object, dict]:
+    """The unpickled content, or the tensors, of a file; and what it says of itself beside them."""
+    with open(path, "rb") as file:
+        start = file.read(64)
+    _refuse_other_files(path, start)
+    try:
+        if start[8:9] == b"{":
+            return _safetensors(path)
+        with torch.serialization.safe_globals(SCALARS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
+    except Exception as error:
+        raise WeightsError(f"{path} is no weight file that can be read ({_reason(error)}); replace it.") from None
+    return content, getattr(content, "_metadata", {}).get(OURS, {})
+
+
+def _refuse_other_files(path: Path, start: bytes) -> None:
+    text = start.lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise WeightsError(f"{path} is a web page, not weights; the download went wrong, so fetch the file itself again.")
+    if text.startswith(b"version https://git-lfs"):
+        raise WeightsError(f"{path} is a pointer of Git LFS, not the weights; fetch them with `git lfs pull`.")
+    if not start:
+        raise WeightsError(f"{path} is empty; replace it.")
+
+
+def _safetensors(path: Path) -> tuple[dict, dict]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        return load_file(path), json.loads(metadata.get(OURS, "{}"))
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise WeightsError(f"{path} is no safetensors file that can be read ({_reason(error)}); replace it.") from None
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if "weights_only" in text or "Unsupported" in text or "GLOBAL" in text:
+        return "it holds objects other than tensors and numbers, which could run code"
+    if "central directory" in text or isinstance(error, EOFError) or "truncated" in text:
+        return "it is cut off or damaged"
+    return (text.strip().split("\n")[0] or type(error).__name__)[:160]
+
+
+def _of_this_project(path: Path, state: dict, about: dict) -> Weights:
+    if about.get("format_version", 0) > FORMAT_VERSION:
+        raise WeightsError(f"{path} was written by a newer version (format {about['format_version']}); update this one.")
+    heads = {name: value for name, value in state.items() if name.startswith(("head.", "prototypes.")) and _is_flat(state)}
+    state = {name: value for name, value in state.items() if name not in heads}
+    return Weights(path, "this project", about["stage"], state, about["method"], about["config"], heads, about)
+
+
+def _is_flat(state: dict) -> bool:
+    return "conv1.weight" in state
+
+
+def _plain_resnet(content: dict) -> dict | None:
+    """A state dict by torchvision's names, as torchvision, timm and the published stage 1 have them; `fc` is left out."""
+    state = {name.removeprefix("module."): value for name, value in content.items()}
+    if not _is_flat(state):
+        return None
+    return {"origin": "a plain ResNet", "stage": "image", "state": state}
