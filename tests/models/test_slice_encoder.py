@@ -13,15 +13,15 @@ def encoder():
 
 @pytest.mark.parametrize("arch, feature_dim, pooled_dim", [("resnet18", 960, 512), ("resnet50", 3840, 2048)])
 def test_weights_go_in_and_out_of_plain_torchvision(arch, feature_dim, pooled_dim):
-    encoder = SliceEncoder(arch, 8).eval()
+    encoder = SliceEncoder(arch, 8).eval().double()
     assert (encoder.feature_dim, encoder.pooled_dim) == (feature_dim, pooled_dim)
-    plain = getattr(torchvision.models, arch)(weights=None).eval()
+    plain = getattr(torchvision.models, arch)(weights=None).eval().double()
     missing, unexpected = plain.load_state_dict(encoder.resnet.state_dict(), strict=False)
     assert sorted(missing) == ["fc.bias", "fc.weight"] and not unexpected
     plain.fc = torch.nn.Identity()
-    grey = torch.randn(2, 1, 40, 40)
+    grey = torch.randn(2, 1, 40, 40, dtype=torch.float64)
     with torch.no_grad():
-        assert torch.allclose(encoder.pooled(grey), plain(grey.expand(-1, 3, -1, -1)), atol=1e-5)
+        assert torch.allclose(encoder.pooled(grey), plain(grey.expand(-1, 3, -1, -1)), rtol=1e-9)
 
 
 def test_features_are_the_four_stages_pooled_and_of_unit_length(encoder):
