@@ -48,7 +48,7 @@ def main(config: MaskConfig, method: str = "deepcluster") -> MaskedVolumeModel:
     run.say(load_resnet(slice_encoder, run.input(config.resnet_pretrained)))
     slice_encoder = run.freeze(slice_encoder)
     model = MaskedVolumeModel(volume_encoder, config.d_model, token_alone=published)
-    network = run.prepare(model, len(loader), slice_encoder=slice_encoder)
+    network = run.prepare(model, loader, slice_encoder=slice_encoder)
 
     scored = VolumeDataset(thinned(items, config.scored_volumes), config.target_shape, config.seed, config.fit, centred=True)
     plain = once_loader(scored, collate_volumes, config.batch_size, config.workers, run.rank, run.world)

@@ -51,7 +51,7 @@ def main(config: DeepClusterImageConfig) -> ImageModel:
     model = ImageModel(SliceEncoder(config.arch), heads, scores=config.scores)
     bank = MemoryBank(len(pictures), model.output_dim, device=run.device)
     guard = CollapseGuard({"images": heads[0]})
-    network = run.prepare(model, len(loader), bank=bank, guard=guard)
+    network = run.prepare(model, loader, bank=bank, guard=guard)
     labelled = labelled_pictures(config)
 
     def embed(batch):

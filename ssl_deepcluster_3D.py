@@ -55,7 +55,7 @@ def main(config: DeepClusterJointConfig) -> JointModel:
     bank = MemoryBank(len(loader.dataset), config.d_model, device=run.device)
     slice_bank = MemoryBank(slice_rows.total, model.head_dim, device=run.device)
     guard = CollapseGuard({"volumes": heads[0], "slices": slice_heads[0]})
-    network = run.prepare(model, len(loader), bank=bank, slice_bank=slice_bank, guard=guard)
+    network = run.prepare(model, loader, image_loader, bank=bank, slice_bank=slice_bank, guard=guard)
     labelled = labelled_volumes(config)
 
     def embed(batch):

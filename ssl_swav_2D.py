@@ -49,7 +49,7 @@ def main(config: SwavImageConfig) -> ImageModel:
     guard = CollapseGuard({"images": heads[0]})
     queue_rows = config.queue_length if config.epoch_queue_starts < config.epochs else 0
     run.warn(too_many_prototypes(heads, config.batch_size * run.world + queue_rows, "pictures"))
-    network = run.prepare(model, len(loader), queue=queue, guard=guard)
+    network = run.prepare(model, loader, queue=queue, guard=guard)
     labelled = labelled_pictures(config)
 
     def embed(batch):

@@ -55,7 +55,7 @@ def main(config: SwavJointConfig) -> JointModel:
     guard = CollapseGuard({"volumes": heads[0], "slices": slice_heads[0]})
     queue_rows = config.queue_length if config.epoch_queue_starts < config.epochs else 0
     run.warn(too_many_prototypes(heads, config.batch_size * run.world + queue_rows, "volumes"))
-    network = run.prepare(model, len(loader), queue=queue, slice_queue=slice_queue, guard=guard)
+    network = run.prepare(model, loader, image_loader, queue=queue, slice_queue=slice_queue, guard=guard)
     labelled = labelled_volumes(config)
 
     def embed(batch):

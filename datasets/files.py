@@ -1,6 +1,8 @@
 """Which files there are: one sorted list over all collections, so that an item's index is the same everywhere."""
 
 import csv
+import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,6 +92,12 @@ def thinned(items: list[Item], most: int) -> list[Item]:
     """At most `most` of the items, in their order, chosen by a hash of their names, so that every collection has its share."""
     chosen = sorted(items, key=lambda item: hash_of(item.name, "thinned"))[:most]
     return sorted(chosen, key=lambda item: item.name)
+
+
+def summary(items: list[Item], what: str, count: int) -> dict:
+    """What a run learns from, for its weight file: `count` pieces, files a collection, the SHA-256 of all names in order."""
+    names = hashlib.sha256("\n".join(item.name for item in items).encode()).hexdigest()
+    return {"what": what, "items": count, "collections": dict(Counter(item.collection for item in items)), "names": names}
 
 
 def hash_of(name: str, purpose: str) -> float:

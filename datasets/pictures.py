@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset
 
 from .draws import keys
-from .files import Item
+from .files import Item, summary
 from .fit import compact, fit_volume, robust_range
 from .image_views import multi_crop
 from .reading import open_volume, read_image, refuse_nonfinite, volume_shape
@@ -64,6 +64,9 @@ class CropDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.pictures)
+
+    def summary(self) -> dict:
+        return summary(self.pictures.images + self.pictures.volumes, "pictures", len(self))
 
     def __getitem__(self, place: tuple[int, int]) -> dict:
         index, turn = place

@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import Dataset
 
 from .draws import keys, uniform
-from .files import Item
+from .files import Item, summary
 from .fit import fit_volume
 from .reading import open_volume, refuse_nonfinite, volume_shape
 
@@ -23,6 +23,9 @@ class VolumeDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def summary(self) -> dict:
+        return summary(self.items, "volumes", len(self))
 
     def depths(self) -> list[int]:
         """The number of slices of every volume, from the headers."""

@@ -63,20 +63,22 @@ class Run:
             self.inputs[str(path)] = sha256(path)
         return path
 
-    def prepare(self, model: nn.Module, steps_per_epoch: int, **tracked) -> nn.Module:
+    def prepare(self, model: nn.Module, *loaders, **tracked) -> nn.Module:
         """Moves `model` to the device, makes its optimiser and schedule, and returns it wrapped for several processes.
 
+        `loaders`: of the data to learn from, None for none; the first one's length is that of an epoch.
         `tracked` objects (queue, memory bank, …) have `state_dict` and `load_state_dict`, and are saved and resumed.
         """
         config = self.config
         model = model.to(self.device, self.float_type).to(memory_format=torch.channels_last)
         if config.sync_bn == "pytorch":
             model = synchronize_batchnorm(model)
-        self.model, self.tracked, self.steps_per_epoch = model, tracked, steps_per_epoch
+        self.model, self.tracked, self.steps_per_epoch = model, tracked, len(loaders[0])
+        self.data = [loader.dataset.summary() for loader in filter(None, loaders)]
         self.optimizer = make_optimizer(config.optimizer, model, config.base_lr, config.wd)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.rates = learning_rates(
-            config.epochs, config.warmup_epochs, steps_per_epoch, config.base_lr, config.final_lr, config.start_warmup
+            config.epochs, config.warmup_epochs, len(loaders[0]), config.base_lr, config.final_lr, config.start_warmup
         )
         model.forward = autocast_forward(model.forward, self.dtype, self.device)
         if self.world == 1:
@@ -212,6 +214,7 @@ class Run:
         if self.rank == 0:
             config = as_plain(self.config)
             about = {"stage": stage, "method": method, "run": self.run_id, "config": config, "inputs": self.inputs}
+            about["data"] = self.data
             write_weights(self.output, state, about, flat)
             self.say(f"wrote {self.output}")
         if self.world > 1:

@@ -123,7 +123,7 @@ def _reason(error: Exception) -> str:
     text = str(error)
     if "weights_only" in text or "Unsupported" in text or "GLOBAL" in text:
         return "it holds objects other than tensors and numbers, which could run code"
-    if "central directory" in text or isinstance(error, EOFError) or "truncated" in text:
+    if isinstance(error, (OSError, EOFError)) or "central directory" in text or "truncated" in text:
         return "it is cut off or damaged"
     return (text.strip().split("\n")[0] or type(error).__name__)[:160]
 

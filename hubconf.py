@@ -1,0 +1,96 @@
+"""Weights of any stage and origin as one model that takes intensities as they are in the files.
+
+from hubconf import load_model                      # in this folder; elsewhere:
+model = torch.hub.load("path/of/this/repository", "load_model", "weights/swav3D.pth", source="local")
+
+model.encode_slices(images)                         # (B, H, W) or (B, C, H, W) → (B, D)
+model.encode_volumes(volumes)                       # (B, N, H, W), or a list of (N, H, W) → (B, D)
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from datasets.fit import Fitted, fit_volume
+from datasets.views import plain_view
+from datasets.volumes import collate_volumes, intensities, standardise
+from models.pretrained import Encoders, load_encoders
+from models.slice_encoder import embed_slices
+
+dependencies = ["torch", "torchvision", "numpy", "safetensors"]
+
+
+def load_model(path: str, sampling: str = "", resnet: str = "", channels: int = 3) -> "PretrainedModel":
+    """The encoders of a weight file, in eval mode, with the preprocessing of their training; says what was loaded.
+
+    path: a file of this project, a published one, VISSL's, or a ResNet by torchvision's names. sampling: "da018" or "da020",
+    the attention of published files ("" = da018, which their environment pins). resnet: the file of stage 1 that belongs to a
+    published mask_*.pth, which has no ResNet. channels: of the pictures; one grey channel always fits.
+    Raises `models.errors.WeightsError`.
+    """
+    encoders, said = load_encoders(path, sampling, resnet, channels)
+    print(*said, sep="\n")
+    return PretrainedModel(encoders)
+
+
+class PretrainedModel(nn.Module):
+    """f_intra and, after stages 2 and 3, f_inter. After stage 1 there is no map to D: embeddings are then slice features.
+
+    `fit=True` brings pictures and volumes to the size that the networks were trained on; `fit=False` takes them as they are.
+    """
+
+    def __init__(self, encoders: Encoders):
+        super().__init__()
+        self.slice_encoder, self.volume_encoder = encoders.slice_encoder, encoders.volume_encoder
+        self.config = encoders.config
+        self.normalise = self.config.get("normalise", "robust")
+        self.fit = self.config.get("fit", "shrink")
+        side = self.config.get("size_crops", [224])[0]
+        self.target_shape = tuple(self.config.get("target_shape", (64, side, side)))
+        self.eval()
+
+    @torch.no_grad()
+    def encode_slices(self, images: Sequence | np.ndarray | torch.Tensor, fit: bool = True) -> torch.Tensor:
+        """images (B, H, W) or (B, C, H, W), or a list of such pictures, of raw intensities → (B, D) float32."""
+        fitted = []
+        for image in images:
+            image = np.asarray(image)
+            image = image[None] if image.ndim == 2 else image
+            size = self.target_shape[1:] if fit else image.shape[1:]
+            fitted.append(fit_volume(np.moveaxis(image, 0, -1), (len(image), *size), None, self.fit))
+        batch = _collated(fitted)
+        pixels = intensities(batch["slices"], batch["low"], batch["high"], self.normalise, torch.float32)
+        return self._embedding()(standardise(pixels, self.normalise).to(self._device()))
+
+    @torch.no_grad()
+    def encode_volumes(self, volumes: Sequence | np.ndarray | torch.Tensor, fit: bool = True) -> torch.Tensor:
+        """volumes (B, N, H, W), or a list of (N, H, W) of any sizes, of raw intensities → (B, D) float32, unit length.
+
+        Where f_inter is bound to a number of slices (published files), others are sampled to it, which is said.
+        """
+        batch = _collated([self._fitted(np.asarray(volume), fit) for volume in volumes])
+        pixels, real = (x.to(self._device()) for x in plain_view(batch, self.normalise, torch.float32))
+        slices = embed_slices(self._embedding(), pixels, real)
+        hidden = slices if self.volume_encoder is None else self.volume_encoder(slices, real)
+        return F.normalize((hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True), dim=-1)
+
+    def _fitted(self, volume: np.ndarray, fit: bool) -> Fitted:
+        bound = self.volume_encoder.slices if self.volume_encoder is not None else None
+        if bound and len(volume) != bound:
+            print(f"{len(volume)} slices are sampled to the {bound} that this f_inter is bound to.")
+            volume = volume[((np.arange(bound) + 0.5) * len(volume) / bound).astype(int)]
+        shape = (bound or self.target_shape[0], *self.target_shape[1:]) if fit else volume.shape
+        return fit_volume(np.moveaxis(volume, 0, -1), shape, None, self.fit)
+
+    def _embedding(self) -> nn.Module:
+        return self.slice_encoder.features if self.volume_encoder is None else self.slice_encoder
+
+    def _device(self) -> torch.device:
+        return self.slice_encoder.resnet.conv1.weight.device
+
+
+def _collated(fitted: list[Fitted]) -> dict[str, torch.Tensor]:
+    return collate_volumes([{"index": number, "turn": 0, "fitted": one} for number, one in enumerate(fitted)])

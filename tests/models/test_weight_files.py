@@ -1,0 +1,141 @@
+import json
+import pickle
+import struct
+
+import numpy as np
+import pytest
+import torch
+
+from models.errors import WeightsError
+from models.pretrained import load_encoders
+from models.released import to_released
+from models.weight_files import read_weights
+from tests import reference_recipe as recipe
+from tests import released_files as released
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("published")
+    return folder, released.write(folder)
+
+
+@pytest.mark.skipif(not recipe.FOLDER.exists(), reason="the list of published names is not here")
+def test_the_names_and_shapes_of_these_tests_are_the_published_ones():
+    stored = json.loads((recipe.FOLDER / "released_keys.json").read_text())
+    shapes = {
+        "resnet_swav2D.pth": released.resnet_shapes("resnet50"),
+        "mask_swav.pth": {f"module.{n}": s for n, s in released.mask_shapes().items()},
+        "swav3D.pth": {f"module.{n}": s for n, s in released.joint_shapes().items()},
+        "deepcluster3D.pth": {f"module.{n}": s for n, s in released.joint_shapes(prototypes=(4, 4, 4)).items()},
+    }
+    for name, expected in shapes.items():
+        assert {n: tuple(s) for n, s in stored[name]["tensors"].items()} == expected, name
+
+
+@pytest.mark.parametrize(
+    "name, stage, method, origin",
+    [
+        ("resnet_swav2D.pth", "image", "unknown", "a plain ResNet"),
+        ("mask_swav.pth", "mask", "unknown", "published"),
+        ("swav3D.pth", "joint", "unknown", "published"),
+        ("deepcluster3D.pth", "joint", "deepcluster", "published"),
+    ],
+)
+def test_stage_origin_and_where_shapes_tell_the_method_are_recognised(files, name, stage, method, origin):
+    weights = read_weights(files[0] / name)
+    assert (weights.stage, weights.method, weights.origin) == (stage, method, origin)
+    if stage != "image":
+        assert weights.config["d_model"] == 32 and weights.config["target_shape"][0] == 16
+
+
+@pytest.mark.parametrize("name, stage", [("mask_swav.pth", "mask"), ("deepcluster3D.pth", "joint")])
+def test_published_names_go_in_and_come_out_with_the_same_tensors(files, name, stage):
+    folder, states = files
+    out = to_released(stage, read_weights(folder / name).state)
+    assert {n.removeprefix("module."): v.shape for n, v in out.items()} == {n: v.shape for n, v in states[name].items()}
+    for n, value in states[name].items():
+        assert torch.equal(out["module." + n], value), n
+
+
+def test_a_number_of_an_old_numpy_does_not_keep_a_checkpoint_from_being_read(tmp_path):
+    content = released.checkpoint(released.drawn(released.mask_shapes(16, 32), 1))
+    torch.save(content, tmp_path / "new.pth", _use_new_zipfile_serialization=False)
+    data = (tmp_path / "new.pth").read_bytes()
+    assert b"numpy._core.multiarray" in data
+    (tmp_path / "old.pth").write_bytes(data.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    assert read_weights(tmp_path / "old.pth").stage == "mask"
+
+
+def test_what_is_said_counts_loaded_missing_and_unexpected_tensors(files):
+    _, said = load_encoders(files[0] / "deepcluster3D.pth")
+    assert "0.0.18" in said[0] and "--sampling" in said[0]
+    assert said[1].endswith("210 tensors loaded, 0 missing, 3 unexpected (prototypes)") and "method deepcluster" in said[1]
+
+
+def test_a_mask_file_without_a_resnet_asks_for_that_of_stage_1(files):
+    folder, _ = files
+    with pytest.raises(WeightsError, match=r"mask_swav\.pth holds no ResNet; .* --resnet_pretrained"):
+        load_encoders(folder / "mask_swav.pth")
+    encoders, said = load_encoders(folder / "mask_swav.pth", resnet=folder / "resnet_swav2D.pth")
+    assert encoders.volume_encoder.slices == 16 and len(said) == 3 and "missing (slice_encoder)" in said[1]
+
+
+class Harmful:
+    def __reduce__(self):
+        return print, ("code was run",)
+
+
+def bad_files(folder):
+    torch.save({"conv1.weight": Harmful()}, folder / "evil.pth")
+    (folder / "evil_old.pth").write_bytes(pickle.dumps(Harmful()))
+    whole = folder / "whole.pth"
+    torch.save({"conv1.weight": torch.ones(64, 3, 7, 7)}, whole)
+    (folder / "cut.pth").write_bytes(whole.read_bytes()[:-900])
+    (folder / "page.pth").write_text("<!DOCTYPE html><html><body>404</body></html>")
+    (folder / "pointer.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    (folder / "empty.pth").write_bytes(b"")
+    (folder / "huge.safetensors").write_bytes(struct.pack("<Q", 10**9) + b'{"a"' + b" " * 100)
+    (folder / "notes.pth").write_text("some notes")
+    torch.save([1, 2], folder / "list.pth")
+    torch.save({"conv1.weight": 3, "layer1.0.conv1.weight": 4}, folder / "numbers.pth")
+    torch.save({"a.weight": torch.ones(2)}, folder / "other.pth")
+
+
+@pytest.mark.parametrize(
+    "name, says",
+    [
+        ("evil.pth", "objects other than tensors"),
+        ("evil_old.pth", "objects other than tensors"),
+        ("cut.pth", "cut off or damaged"),
+        ("page.pth", "is a web page"),
+        ("pointer.pth", "git lfs pull"),
+        ("empty.pth", "is empty"),
+        ("huge.safetensors", "no safetensors file"),
+        ("notes.pth", "no weight file"),
+        ("list.pth", "holds a list"),
+        ("numbers.pth", "holds no tensor under conv1.weight"),
+        ("other.pth", "holds no weights of a stage"),
+        ("nothing.pth", "is missing"),
+    ],
+)
+def test_what_holds_no_weights_is_refused_in_one_sentence_that_names_the_file(tmp_path, capsys, name, says):
+    bad_files(tmp_path)
+    with pytest.raises(WeightsError, match=says) as error:
+        read_weights(tmp_path / name)
+    assert str(tmp_path / name) in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 400
+    assert "code was run" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_a_stem_of_any_number_of_channels_gives_the_same_for_equal_channels(files, channels):
+    folder, _ = files
+    three, _ = load_encoders(folder / "swav3D.pth")
+    other, _ = load_encoders(folder / "swav3D.pth", channels=channels)
+    grey = torch.tensor(np.random.default_rng(0).normal(size=(2, 1, 24, 24)))
+    outs = []
+    for encoders, count in [(three, 3), (three, 1), (other, channels), (other, 1)]:
+        encoders.slice_encoder.double().eval()
+        outs.append(encoders.slice_encoder(grey.expand(-1, count, -1, -1)).detach())
+    for out in outs[1:]:
+        torch.testing.assert_close(out, outs[0], rtol=1e-6, atol=1e-7)
