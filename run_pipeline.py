@@ -38,6 +38,7 @@ class PipelineConfig:
     image_path: str = ""  # folder of images ("" = none: stage 1 learns from slices of the volumes)
     name: str = "pipeline"  # everything is written to runs/<name>
     nproc: int = 1  # processes a stage
+    preset: Literal["default", "released"] = "default"  # of all stages: released = what the published code computes
     # constants that several stages share
     arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet50"  # the ResNet inside f_intra
     target_shape: tuple[int, int, int] = (64, 128, 128)  # slices, height, width that the network sees
@@ -82,7 +83,8 @@ def stages(config: PipelineConfig, method: str) -> list[dict]:
         {"data_path": config.data_path, "target_shape": shape},
         {"data_path": config.data_path, "target_shape": shape, "image_path": config.image_path},
     ]
-    shared = {"arch": config.arch, "workers": config.workers, "seed": config.seed, "pretrained_path": str(weights)}
+    shared = {name: getattr(config, name) for name in ("preset", "arch", "workers", "seed")}
+    shared |= {"pretrained_path": str(weights)}
     files = [config.stage1, config.stage2, config.stage3]
     return [
         {
@@ -152,9 +154,10 @@ def interrupted(folder: Path, depends: dict) -> bool:
 
 
 def code_of(script: str) -> str:
-    """A hash of everything that a stage's script imports from this project."""
+    """A hash of everything that a stage's script takes from this project."""
     paths = [ROOT / script, ROOT / script.replace("swav", "deepcluster")]
     paths += sorted(path for package in CODE for path in (ROOT / package).glob("*.py"))
+    paths += sorted((ROOT / "configs" / "released").glob("*.yaml"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
 
 

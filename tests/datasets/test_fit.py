@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+import torchio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -8,15 +9,26 @@ from datasets.fit import fit_volume, robust_range, slice_positions
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40), st.integers(0, 2**31), st.sampled_from(["shrink", "crop"]))
-def test_any_size_fits(height, width, depth, seed, fit):
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40), st.integers(0, 2**31))
+def test_any_size_fits(height, width, depth, seed):
     rng = np.random.default_rng(seed)
     volume = rng.integers(-1000, 1000, (height, width, depth)).astype(np.int16)
-    fitted = fit_volume(volume, (8, 16, 24), rng.random(3), fit)
+    fitted = fit_volume(volume, (8, 16, 24), rng.random(3))
     assert fitted.slices.shape == (min(depth, 8), 16, 24)
     assert fitted.slices.dtype == torch.int16
     assert np.all(np.diff(fitted.positions) >= 1) and 0 <= fitted.positions[0] and fitted.positions[-1] < depth
     assert volume.min() <= fitted.slices.min() and fitted.slices.max() <= volume.max()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 20), st.integers(0, 2**31))
+def test_crop_is_the_crop_or_pad_of_torchio(height, width, depth, seed):
+    volume = np.random.default_rng(seed).integers(-1000, 1000, (height, width, depth)).astype(np.int16)
+    fitted = fit_volume(volume, (8, 16, 24), None, "crop")
+    slices_first = torch.from_numpy(np.ascontiguousarray(volume.transpose(2, 0, 1)))[None]
+    assert torch.equal(fitted.slices, torchio.CropOrPad((8, 16, 24))(slices_first)[0])
+    inside = (fitted.positions >= 0) & (fitted.positions < depth)
+    assert np.all(np.diff(fitted.positions) == 1) and inside.sum() == min(depth, 8)
 
 
 def test_a_large_ct_keeps_its_whole_body():

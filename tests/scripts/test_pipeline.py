@@ -8,7 +8,7 @@ import pytest
 
 import run_pipeline
 from engine.errors import UserError
-from run_pipeline import PipelineConfig, evaluate, read_constants, run_stage, stages
+from run_pipeline import PipelineConfig, read_constants, run_stage, stages
 
 
 @pytest.fixture
@@ -64,11 +64,9 @@ def test_a_stage_stopped_after_its_constants_changed_is_gone_on_with(asked):
         assert starts_over() == over
 
 
-def test_the_evaluation_sees_what_the_stages_were_trained_on(asked):
-    Path("s.yaml").write_text("normalise: none\nfit: crop\n")
-    evaluate(PipelineConfig(name="p", data_path="v", stage2="s.yaml", stage3="s.yaml"), [])
-    words = asked.words[0]
-    assert words[words.index("--normalise") + 1] == "none" and words[words.index("--fit") + 1] == "crop"
+def test_a_preset_goes_to_every_stage(asked):
+    for stage in stages(PipelineConfig(name="p", data_path="v", preset="released"), "swav"):
+        assert stage["constants"]["preset"] == "released"
 
 
 @pytest.mark.parametrize(
