@@ -67,9 +67,10 @@ def load_masked(slice_encoder: SliceEncoder, masked: MaskedVolumeModel, path: st
     weights = expect_stage(path, "mask")
     _check(weights, slice_encoder, masked.volume_encoder, masked.token_alone)
     module = nn.ModuleDict({"slice_encoder": slice_encoder, "masked": masked})
-    if weights.origin == "published":
-        draw_published_map(slice_encoder, seed)
-    return _load(module, weights.state, weights, made_here=_absent_parts(weights))
+    if _has_f_intra(weights):
+        return _load(module, weights.state, weights)
+    draw_published_map(slice_encoder, seed)
+    return _load(module, weights.state, weights, made_here=("slice_encoder.",))
 
 
 def expect_stage(path: str | Path, stage: str) -> Weights:
@@ -127,13 +128,14 @@ def load_encoders(
         encoder = SliceEncoder(known_architecture(weights), channels=channels)
         said = [_load(encoder.resnet, _fit_stem(state, "conv1.weight", encoder), weights, left_out=("fc.",))]
         return Encoders(encoder, None, weights.config), said
-    if weights.origin == "published":
+    if config["attention"] == "features" and "sampling" not in weights.config:
         config["sampling"] = sampling or "da018"
         said = [
             f"{path}: keys are sampled as deformable-attention {'0.0.18' if config['sampling'] == 'da018' else '0.0.20'} does; "
             "the published environment pins 0.0.18 (--sampling chooses)."
         ]
     resnet_state = {n.removeprefix(RESNET): v for n, v in state.items() if n.startswith(RESNET)}
+    made_here = () if resnet_state else ("slice_encoder.",)
     if not resnet_state and not resnet:
         raise WeightsError(f"{path} holds no ResNet; name the file of stage 1 that belongs to it with --resnet_pretrained.")
     config["arch"] = architecture(resnet_state) if resnet_state else known_architecture(expect_stage(resnet, "image"))
@@ -144,7 +146,7 @@ def load_encoders(
     module = nn.ModuleDict({"slice_encoder": f_intra, "masked": nn.ModuleDict({"volume_encoder": f_inter})})
     state = _fit_stem(state, RESNET + "conv1.weight", f_intra)
     heads = ("masked.token", "masked.decoder.", "slice_head.", "prototypes.")
-    said.append(_load(module, state, weights, made_here=_absent_parts(weights), left_out=heads))
+    said.append(_load(module, state, weights, made_here, left_out=heads))
     if not resnet_state:
         said.append(load_resnet(f_intra, resnet))
     return Encoders(f_intra, f_inter, config), said
@@ -165,11 +167,9 @@ def known_architecture(weights: Weights) -> str:
     return found
 
 
-def _absent_parts(weights: Weights) -> tuple[str, ...]:
-    """What files of this origin do not have, and what is made, or loaded from elsewhere, in its place."""
-    if weights.origin == "published" and weights.stage == "mask":
-        return ("slice_encoder.",)
-    return ()
+def _has_f_intra(weights: Weights) -> bool:
+    """Whether a file of stage 2 or 3 has the ResNet and the map; published ones of stage 2 have neither."""
+    return any(name.startswith(RESNET) for name in weights.state)
 
 
 def _fit_stem(state: dict[str, torch.Tensor], name: str, encoder: SliceEncoder) -> dict[str, torch.Tensor]:
@@ -189,8 +189,8 @@ def _check(weights: Weights, slice_encoder: SliceEncoder, volume_encoder: Volume
         "slice_embedding": slice_encoder.embedding,
         "masking": "published" if token_alone else "filled",
     }
-    if weights.origin == "published":  # it does not say
-        config |= {"arch": wanted["arch"], "sampling": wanted["sampling"]}
+    for flag in {"arch", "sampling"} - weights.config.keys() if config["attention"] == "features" else ():
+        config[flag] = wanted[flag]  # published files do not say
     for flag, value in wanted.items():
         if config[flag] != value:
             raise WeightsError(
