@@ -47,7 +47,7 @@ class EvaluationConfig:
     target_shape: tuple[int, int, int] = (64, 128, 128)  # slices, height, width that the network sees
     fit: Literal["", "shrink", "crop"] = ""  # of volumes to target_shape ("" = as each weight file was trained, else shrink)
     normalise: Literal["", "robust", "none"] = ""  # of intensities ("" = as each weight file was trained, else robust)
-    sampling: Literal["", "da018", "da020"] = ""  # attention of published files ("" = da018, as their environment has it)
+    sampling: Literal["", "da018", "da020"] = ""  # of keys ("" = as each file tells, or da018 for published ones)
     resnet_pretrained: str = ""  # file of stage 1 for weights without a ResNet (published mask_*.pth)
     neighbours: int = 10  # of the nearest-neighbour vote
     batch_size: int = 16  # files at a time

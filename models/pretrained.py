@@ -118,7 +118,7 @@ def load_encoders(
 ) -> tuple[Encoders, list[str]]:
     """The encoders in a weight file of any stage and origin, and what is to be said about loading them.
 
-    sampling: which library's attention f_inter computes, where the file does not tell ("" = da018 for published files, whose
+    sampling: where f_inter reads its keys ("" = as the file tells, or da018 for published files, which do not tell and whose
     environment pins that one). resnet: weights of stage 1 for a published file of stage 2, which has none. channels: of the
     pictures that the stem takes.
     """
@@ -128,8 +128,9 @@ def load_encoders(
         encoder = SliceEncoder(known_architecture(weights), channels=channels)
         said = [_load(encoder.resnet, _fit_stem(state, "conv1.weight", encoder), weights, left_out=("fc.",))]
         return Encoders(encoder, None, weights.config), said
-    if config["attention"] == "features" and "sampling" not in weights.config:
-        config["sampling"] = sampling or "da018"
+    told = "sampling" in weights.config or config["attention"] == "slices"
+    config["sampling"] = sampling or (config["sampling"] if told else "da018")
+    if not told:
         said = [
             f"{path}: keys are sampled as deformable-attention {'0.0.18' if config['sampling'] == 'da018' else '0.0.20'} does; "
             "the published environment pins 0.0.18 (--sampling chooses)."
@@ -207,8 +208,8 @@ def _load(
     """Loads tensors by name, and says how many. made_here: what the file may lack; left_out: what it may have besides."""
     own = module.state_dict()
     missing, unexpected = own.keys() - state.keys(), state.keys() - own.keys()
-    wrong = [name for name in missing if not name.startswith(made_here or ("\0",))]
-    wrong += [name for name in unexpected if not name.startswith(left_out or ("\0",))]
+    wrong = [name for name in missing if not name.startswith(made_here)]
+    wrong += [name for name in unexpected if not name.startswith(left_out)]
     wrong += [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
     if wrong:
         wrong, more = sorted(wrong), f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
