@@ -27,8 +27,8 @@ def load_model(path: str, sampling: str = "", resnet: str = "", channels: int = 
     """The encoders of a weight file, in eval mode, with the preprocessing of their training; says what was loaded.
 
     path: a file of this project, a published one, VISSL's, or a ResNet by torchvision's names. sampling: "da018" or "da020",
-    where keys are read ("" = as the file tells, or da018 for published ones, whose environment pins it). resnet: the file of stage 1 that belongs to a
-    published mask_*.pth, which has no ResNet. channels: of the pictures; one grey channel always fits.
+    where keys are read ("" = as the file tells, or da018 for published ones, whose environment pins it). resnet: the file of
+    stage 1 that belongs to a published mask_*.pth, which has no ResNet. channels: of the pictures; one grey channel always fits.
     Raises `models.errors.WeightsError`.
     """
     encoders, said = load_encoders(path, sampling, resnet, channels)
