@@ -28,7 +28,7 @@ def load_model(path: str, sampling: str = "", resnet: str = "", channels: int = 
 
     path: a file of this project, a published one, VISSL's, or a ResNet by torchvision's names. sampling: "da018" or "da020",
     where keys are read ("" = as the file tells, or da018 for published ones, whose environment pins it). resnet: the file of
-    stage 1 that belongs to a published mask_*.pth, which has no ResNet. channels: of the pictures; one grey channel always fits.
+    stage 1 that belongs to a published mask_*.pth, which has no ResNet. channels: of the pictures; one always fits.
     Raises `models.errors.WeightsError`.
     """
     encoders, said = load_encoders(path, sampling, resnet, channels)

@@ -71,9 +71,11 @@ class DeformableAttention(nn.Module):
 
     def _positions(self, q: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
         batch, _, items = q.shape
-        most = int(self.key_count(torch.tensor(items)))
-        needed = (most - 1) * self.stride + self.kernel - 2 * self.padding
-        grouped = F.pad(q.reshape(batch * self.groups, -1, items), (0, max(0, needed - items)))
+        # as `key_count`, in whole numbers that an exporter can leave open
+        regular = (items + 2 * self.padding - self.kernel) // self.stride + 1
+        most = torch.sym_max(torch.sym_max(regular, torch.sym_min(items, self.least_keys)), 1)
+        # zeros behind the end, as the convolution's own padding, so that it gives least_keys offsets at least
+        grouped = F.pad(q.reshape(batch * self.groups, -1, items), (0, self.stride * self.least_keys))
         offsets = self.offset_scale * self.to_offsets(grouped)[..., :most].tanh()
         offsets = offsets.view(batch, self.groups, most).to(torch.promote_types(q.dtype, torch.float32))
         grid = torch.arange(most, device=q.device) + offsets
