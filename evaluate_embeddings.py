@@ -46,9 +46,7 @@ class EvaluationConfig:
     d_model: int = 640  # likewise
     target_shape: tuple[int, int, int] = (64, 128, 128)  # slices, height, width that the network sees
     fit: Literal["", "shrink", "crop"] = ""  # of volumes to target_shape ("" = as each weight file was trained, else shrink)
-    normalise: Literal["", "robust", "none", "imagenet"] = (
-        ""  # of intensities ("" = as each weight file was trained, else robust)
-    )
+    normalise: Literal["", "robust", "none", "imagenet"] = ""  # intensities ("" = as each weight file was trained, else robust)
     sampling: Literal["", "da018", "da020"] = ""  # attention of published files ("" = da018, as their environment has it)
     resnet_pretrained: str = ""  # file of stage 1 for weights without a ResNet (published mask_*.pth)
     neighbours: int = 10  # of the nearest-neighbour vote

@@ -71,7 +71,7 @@ def intensities(
 
 
 def standardise(pixels: torch.Tensor, normalise: str) -> torch.Tensor:
-    """Grey values in [0, 1] (…, H, W) brought to the mean and deviation that the encoder expects: ImageNet's, over its channels.
+    """Grey values in [0, 1] (…, H, W) with the mean and deviation that the encoder expects: ImageNet's, over its channels.
 
     "imagenet": three equal channels (…, 3, H, W), each brought to its own.
     """
