@@ -87,7 +87,7 @@ def test_on_three_equal_channels_torchvisions_jitter_is_brightness_and_contrast_
         for number in [int(step) for step in order if step < 2]:
             adjust, factor = [(adjust_brightness, brightness), (adjust_contrast, contrast)][number]
             ours = adjust(ours, torch.tensor([factor], dtype=torch.float64))
-        orders.add([int(step) for step in order if step < 2][0])
+        orders.add(next(int(step) for step in order if step < 2))
         # torchvision's grey of three equal channels weighs them by 0.2989 + 0.587 + 0.114 = 0.9999
         assert torch.allclose(expected, ours.expand(3, -1, -1), atol=5e-4)
     assert orders == {0, 1}

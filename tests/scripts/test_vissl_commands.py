@@ -5,13 +5,17 @@ import json
 import shutil
 import sys
 
+import numpy as np
 import pytest
 import torch
+import torchvision
 from conftest import ROOT, run
 
-from datasets.files import find_images
+from datasets.files import find_images, find_volumes
 from engine.config import as_plain, parse
 from engine.errors import UserError
+from evaluate_embeddings import EvaluationConfig, as_trained, batches, embed, raw_pixels
+from models.pretrained import load_encoders
 from models.slice_encoder import SliceEncoder
 from models.vissl import to_vissl
 from models.weight_files import read_weights
@@ -233,6 +237,26 @@ def test_the_converter_names_what_it_cannot_convert(stand_in, tmp_path, monkeypa
     ]:
         with pytest.raises(UserError, match=message):
             convert(stand_in, *words)
+
+
+def test_evaluation_shows_pictures_to_a_checkpoint_of_vissl_as_vissl_did(tmp_path):
+    """Oracle: torchvision's network and normalisation."""
+    checkpoint(tmp_path / "m.torch")
+    encoders, _ = load_encoders(tmp_path / "m.torch")
+    config = as_trained(encoders, EvaluationConfig(target_shape=(4, 64, 64), workers=0, precision="fp32"))
+    items = find_images(ROOT / "training_data_2D")[:3]
+    ours = embed("images", items, encoders, config)
+    plain = torchvision.models.resnet18()
+    plain.fc = torch.nn.Identity()
+    plain.load_state_dict(read_weights(tmp_path / "m.torch").state)
+    normalise = torchvision.transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    batch = next(iter(batches("images", items, config, torch.device("cpu"))))
+    assert batch["low"].tolist() == [0, 0, 0] and batch["high"].tolist() == [255, 255, 255]
+    pictures = normalise((batch["crops"][0].float() / 255).expand(-1, 3, -1, -1))
+    with torch.no_grad():
+        assert torch.allclose(torch.from_numpy(ours), plain.eval()(pictures), atol=1e-5)
+    assert np.isfinite(embed("volumes", find_volumes(ROOT / "training_data_3D")[:2], encoders, config)).all()
+    assert raw_pixels("images", items, config).shape == (3, 256)
 
 
 # ---- the whole way
