@@ -33,6 +33,12 @@ def main(words: list[str]) -> None:
 
 def train(command: Command) -> None:
     """Runs the script to its end, going on where it stopped."""
+    gpus = torch.cuda.device_count()
+    if 0 < gpus < command.processes:
+        raise UserError(
+            f"config.DISTRIBUTED.NUM_PROC_PER_NODE={command.processes} asks for a GPU each, but this machine has {gpus}; "
+            f"write config.DISTRIBUTED.NUM_PROC_PER_NODE={gpus}."
+        )
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={command.processes}"]
     words = [*(launcher if command.processes > 1 else []), str(ROOT / command.script), *command.flags]
     code = subprocess.run([sys.executable, *words]).returncode
