@@ -117,6 +117,12 @@ def test_the_rate_is_scaled_with_the_global_batch(words, first, stand_in):
     assert constants(stand_in, "swav", *words, "--base_lr", "1").base_lr == 1
 
 
+def test_without_the_override_the_epochs_are_the_recipes(stand_in):
+    for method, epochs in [("swav", 400), ("deepcluster", 100)]:
+        words = [word for word in published(method) if "num_epochs" not in word]
+        assert parse(CLASSES[method], stand_in[0].translate(words).flags).epochs == epochs
+
+
 def test_the_last_of_equal_overrides_wins_and_flags_win_over_them(stand_in):
     words = ["config.OPTIMIZER.num_epochs=3", "config.OPTIMIZER.num_epochs=4"]
     assert constants(stand_in, "swav", *words).epochs == 4
@@ -165,6 +171,11 @@ def test_the_catalogue_names_the_train_folder_and_no_held_out_picture_is_read(st
     assert read == {item.path for item in find_images(ROOT / "training_data_2D/train")}
     assert len(read) == 240 and all("/training_data_2D/train/" in str(path) for path in read)
     catalogue = tmp_path / "dataset_catalog.json"
+    assert (
+        stand_in[0]
+        .translate([*published("swav"), f"config.DATA.TRAIN.DATA_PATHS=[{tmp_path}/train]"])
+        .flags.count(f"{tmp_path}/train")
+    ), "a folder train/ that is not there does not let the pictures around it in"
     entry = {"mine": {"train": ["/path/to/train/", "<unused>"]}, "odd": {}, "ours": {"train": ["/data/pngs", "<unused>"]}}
     catalogue.write_text(json.dumps(entry))
     assert stand_in[0].catalogued(["ours"], catalogue) == "/data/pngs"

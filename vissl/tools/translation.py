@@ -16,10 +16,10 @@ from engine.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOGUE = ROOT / "vissl" / "configs" / "config" / "dataset_catalog.json"
-# VISSL's configuration → method, and the share of the first learning rate that its cosine ends at
+# VISSL's configuration → method, its epochs, and the share of the first learning rate that its cosine ends at
 CONFIGS = {
-    "pretrain/swav/swav_8node_resnet": ("swav", 0.0048 / 4.8),
-    "pretrain/deepcluster_v2/deepclusterv2_2crops_resnet": ("deepcluster", 0.0),
+    "pretrain/swav/swav_8node_resnet": ("swav", 400, 0.0048 / 4.8),
+    "pretrain/deepcluster_v2/deepclusterv2_2crops_resnet": ("deepcluster", 100, 0.0),
 }
 DEFAULTS = {
     "DATA.TRAIN.DATASET_NAMES": ["imagenet1k_folder"],
@@ -59,19 +59,22 @@ def translate(words: list[str]) -> Command:
     if name not in CONFIGS:
         given = f"config={name} is not known here" if name else "config=… is missing"
         raise UserError(f"{given}; use {' or '.join(f'config={known}' for known in CONFIGS)}.")
-    method, last_share = CONFIGS[name]
+    method, epochs, last_share = CONFIGS[name]
     table = _table(method)
     for key in overrides:
         if key not in table:
             near = difflib.get_close_matches(key, table, n=1)
             hint = f"did you mean config.{near[0]}?" if near else "vissl/README.md lists those that have one."
             raise UserError(f"config.{key} has no counterpart in ssl_{method}_2D.py; {hint}")
-    values = {**DEFAULTS, **overrides}
+    values = {**DEFAULTS, "OPTIMIZER.num_epochs": epochs, **overrides}
     processes = _processes(values)
     flags = ["--preset", "vissl", *(word for key in values for word in table[key](key, values[key]))]
     folder = _folder(values)
-    images = values.get("DATA.TRAIN.DATA_PATHS")
-    flags += ["--data_path", _data_path(images) if images else catalogued(values["DATA.TRAIN.DATASET_NAMES"])]
+    if "DATA.TRAIN.DATA_PATHS" in values:
+        images = _data_path(Path(_one(values["DATA.TRAIN.DATA_PATHS"], "DATA.TRAIN.DATA_PATHS")).absolute())
+    else:
+        images = catalogued(values["DATA.TRAIN.DATASET_NAMES"])
+    flags += ["--data_path", images]
     rates, said = _learning_rate(
         values, int(_last_flag(own, "batch_size") or flags[flags.index("--batch_size") + 1]), last_share
     )
@@ -98,8 +101,12 @@ def catalogued(names: list, catalogue: Path = CATALOGUE) -> str:
         raise UserError(f'{catalogue} gives {name} no training folder; write {{"train": ["FOLDER", "<unused>"]}}.') from None
     if "path/to" in path or path.startswith("<"):
         raise UserError(f"{catalogue} still has {path!r} as the training folder of {name}; write the folder of your pictures.")
-    folder = ROOT / path
-    return str(folder.parent if folder.name == "train" else folder)
+    return _data_path(ROOT / path)
+
+
+def _data_path(folder: Path) -> str:
+    """The folder as `--data_path` takes it: for a folder `train/` that is there, the one around it."""
+    return str(folder.parent if folder.name == "train" and folder.is_dir() else folder)
 
 
 def _overrides(words: list[str]) -> dict[str, object]:
@@ -236,11 +243,6 @@ def _folder(values: dict) -> Path:
             'config.CHECKPOINT.DIR is missing; name the folder to write to, as config.CHECKPOINT.DIR="./weights/run".'
         )
     return Path(folder)
-
-
-def _data_path(paths: object) -> str:
-    folder = Path(_one(paths, "DATA.TRAIN.DATA_PATHS")).absolute()
-    return str(folder.parent if folder.name == "train" else folder)
 
 
 def _learning_rate(values: dict, batch: int, last_share: float) -> tuple[list[str], str]:
