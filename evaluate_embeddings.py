@@ -46,7 +46,7 @@ class EvaluationConfig:
     d_model: int = 640  # likewise
     target_shape: tuple[int, int, int] = (64, 128, 128)  # slices, height, width that the network sees
     fit: Literal["", "shrink", "crop"] = ""  # of volumes to target_shape ("" = as each weight file was trained, else shrink)
-    normalise: Literal["", "robust", "none"] = ""  # of intensities ("" = as each weight file was trained, else robust)
+    normalise: Literal["", "robust", "none", "imagenet"] = ""  # intensities ("" = as each weight file was trained, else robust)
     sampling: Literal["", "da018", "da020"] = ""  # of keys ("" = as each file tells, or da018 for published ones)
     resnet_pretrained: str = ""  # file of stage 1 for weights without a ResNet (published mask_*.pth)
     neighbours: int = 10  # of the nearest-neighbour vote
@@ -117,7 +117,8 @@ def embed(kind: str, items: list[Item], encoders: Encoders, config: EvaluationCo
 
 def batches(kind: str, items: list[Item], config: EvaluationConfig, device: torch.device):
     if kind == "images":
-        dataset, collate = WholePictureDataset(Pictures(items), config.target_shape[1:]), collate_pictures
+        pictures = Pictures(items, whole_range=config.normalise == "imagenet")
+        dataset, collate = WholePictureDataset(pictures, config.target_shape[1:]), collate_pictures
     else:
         dataset, collate = VolumeDataset(items, config.target_shape, config.seed, config.fit, centred=True), collate_volumes
     for batch in once_loader(dataset, collate, config.batch_size, config.workers):
@@ -127,6 +128,7 @@ def batches(kind: str, items: list[Item], config: EvaluationConfig, device: torc
 def raw_pixels(kind: str, items: list[Item], config: EvaluationConfig) -> np.ndarray:
     """(n, 16 · 16) or (n, 8 · 16 · 16): the files themselves, averaged down to a small grid, standardised one by one."""
     rows = []
+    config = replace(config, normalise=config.normalise.replace("imagenet", "robust"))  # one channel says it all
     for batch in batches(kind, items, config, torch.device("cpu")):
         if kind == "images":
             pixels = picture_crops(batch, 0, config.normalise, torch.float32, augment=False)[0]

@@ -9,6 +9,7 @@ Run      torchrun --nproc_per_node=2 ssl_deepcluster_2D.py
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -24,7 +25,7 @@ from losses.collapse import CollapseGuard
 from losses.deepcluster import deepcluster_loss
 from losses.kmeans import cluster_counts
 from losses.memory_bank import MemoryBank
-from models.image_model import ImageModel
+from models.image_model import ImageModel, load_image_start
 from models.slice_encoder import SliceEncoder
 
 
@@ -36,20 +37,27 @@ class DeepClusterImageConfig(ImageConfig):
     min_scale_crops: tuple[float, ...] = (0.08,)
     max_scale_crops: tuple[float, ...] = (1.0,)
     kmeans_iterations: int = 10
+    head_batchnorm: bool = True  # in the projection head; VISSL's has none
+    bank: Literal["complete", "published"] = "complete"  # of all pictures; or VISSL's, of the last epoch's, see docs/method.md
 
 
 def main(config: DeepClusterImageConfig) -> ImageModel:
     run = start(config, __file__)
-    pictures = Pictures(*find_pictures(config.data_path, config.volume_path))
+    pictures = Pictures(*find_pictures(config.data_path, config.volume_path), whole_range=config.normalise == "imagenet")
     crops_of = CropDataset(
         pictures, config.seed, config.nmb_crops, config.size_crops, config.min_scale_crops, config.max_scale_crops
     )
     loader = epoch_loader(
         crops_of, collate_pictures, config.batch_size, config.seed, config.workers, run.rank, run.world, "pictures"
     )
-    heads = cluster_counts(config.nmb_prototypes, len(pictures), heads=3)
-    model = ImageModel(SliceEncoder(config.arch), heads, scores=config.scores)
-    bank = MemoryBank(len(pictures), model.output_dim, device=run.device)
+    published = config.bank == "published"
+    rows = len(loader) * config.batch_size * run.world if published else len(pictures)
+    heads = cluster_counts(config.nmb_prototypes, rows, heads=3)
+    model = ImageModel(SliceEncoder(config.arch), heads, scores=config.scores, head_batchnorm=config.head_batchnorm)
+    if config.start_from:
+        run.say(*load_image_start(model, run.input(config.start_from)))
+    dtype = run.float_type if published else torch.float16
+    bank = MemoryBank(len(pictures), model.output_dim, dtype=dtype, device=run.device)
     guard = CollapseGuard({"images": heads[0]})
     network = run.prepare(model, loader, bank=bank, guard=guard)
     labelled = labelled_pictures(config)
@@ -60,25 +68,31 @@ def main(config: DeepClusterImageConfig) -> ImageModel:
         return model.slice_encoder.pooled(images)
 
     def fill_bank():
-        """Every picture once, in eval mode, before the first clustering."""
-        for batch in run.evaluate(*bank_loaders([loader], config.workers, run.rank, run.world)):
-            projections, _ = model(picture_crops(batch, config.seed, config.normalise, run.float_type)[:2])
+        """Before the first clustering: every picture once, in eval mode; or, as published, the batches of a training pass."""
+        loader.batch_sampler.set_epoch(-1)
+        shown = [loader] if published else bank_loaders([loader], config.workers, run.rank, run.world)
+        for batch in run.evaluate(*shown, train=published):
+            crops = picture_crops(batch, config.seed, config.normalise, run.float_type, blur=config.blur)[:2]
+            # in train mode it matters whose batch statistics an embedding has: as published, those of its own crops
+            projections = [model([crop])[0][0] for crop in crops] if published else model(crops)[0]
             for crop in range(2):
                 bank.write(crop, batch["index"], projections[crop])
 
     for epoch in run.epochs():
-        if not bank.full:
+        if not bank.written.any():
             fill_bank()
         assignments = []  # of every picture, for each head
         for head, clusters in enumerate(heads):
             seed = int(keys(config.seed, "k-means", epoch, head) >> 1)
-            centroids, assigned = bank.cluster(head % 2, clusters, config.kmeans_iterations, seed)
+            centroids, assigned = bank.cluster(head % 2, clusters, config.kmeans_iterations, seed, refill=not published)
             model.prototypes.set_(head, centroids)
             assignments.append(assigned)
         guard.compare("images", assignments[0])
+        if published:
+            bank.forget()
 
         for batch in run.batches(loader):
-            crops = picture_crops(batch, config.seed, config.normalise, run.float_type)
+            crops = picture_crops(batch, config.seed, config.normalise, run.float_type, blur=config.blur)
             projections, scores = network(crops)  # a crop: (B, 128), and (B, K) for each head
             targets = [assigned[batch["index"]].repeat(len(crops)) for assigned in assignments]
             loss = deepcluster_loss([torch.cat(of_head) for of_head in zip(*scores)], targets, config.temperature)

@@ -20,7 +20,7 @@ from engine.run import launch, start
 from losses.collapse import CollapseGuard
 from losses.kmeans import prototype_counts
 from losses.swav import EmbeddingQueue, swapped_prediction, too_many_prototypes
-from models.image_model import ImageModel
+from models.image_model import ImageModel, load_image_start
 from models.slice_encoder import SliceEncoder
 
 
@@ -36,7 +36,7 @@ class SwavImageConfig(ImageConfig):
 
 def main(config: SwavImageConfig) -> ImageModel:
     run = start(config, __file__)
-    pictures = Pictures(*find_pictures(config.data_path, config.volume_path))
+    pictures = Pictures(*find_pictures(config.data_path, config.volume_path), whole_range=config.normalise == "imagenet")
     crops_of = CropDataset(
         pictures, config.seed, config.nmb_crops, config.size_crops, config.min_scale_crops, config.max_scale_crops
     )
@@ -45,6 +45,8 @@ def main(config: SwavImageConfig) -> ImageModel:
     )
     heads = prototype_counts(config.nmb_prototypes, len(pictures))
     model = ImageModel(SliceEncoder(config.arch), heads, scores=config.scores)
+    if config.start_from:
+        run.say(*load_image_start(model, run.input(config.start_from)))
     queue = EmbeddingQueue(config.queue_length, model.output_dim, device=run.device)
     guard = CollapseGuard({"images": heads[0]})
     queue_rows = config.queue_length if config.epoch_queue_starts < config.epochs else 0
@@ -59,7 +61,7 @@ def main(config: SwavImageConfig) -> ImageModel:
 
     for epoch in run.epochs():
         for batch in run.batches(loader):
-            crops = picture_crops(batch, config.seed, config.normalise, run.float_type)
+            crops = picture_crops(batch, config.seed, config.normalise, run.float_type, blur=config.blur)
             projections, scores = network(crops)  # a crop: (B, 128), and (B, K) for each head
 
             queue_is_used = queue.ready and epoch >= config.epoch_queue_starts

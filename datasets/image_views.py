@@ -54,8 +54,11 @@ def crop_box(shape: Sequence[int], min_scale: float, max_scale: float, draws: np
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def augment_crops(crops: torch.Tensor, crop_keys: np.ndarray) -> torch.Tensor:
-    """crops (B, n, s, s) in [0, 1], keys (B, n) uint64 → mirrored, brighter or darker, blurred: each by its own key."""
+def augment_crops(crops: torch.Tensor, crop_keys: np.ndarray, blur_radius: str = "scaled") -> torch.Tensor:
+    """crops (B, n, s, s) in [0, 1], keys (B, n) uint64 → mirrored, brighter or darker, blurred: each by its own key.
+
+    blur_radius: "scaled" with the crop's size from 224 pixels, or "fixed" in pixels.
+    """
     draws = torch.from_numpy(uniform(crop_keys.reshape(-1), 7)).to(crops.device, crops.dtype)
     flip, jitter, brightness, contrast, order, blur, sigma = draws.unbind(1)
     pixels = crops.flatten(0, 1)
@@ -64,7 +67,7 @@ def augment_crops(crops: torch.Tensor, crop_keys: np.ndarray) -> torch.Tensor:
         (jitter < JITTER_CHANCE)[:, None, None], _jitter(pixels, _factor(brightness), _factor(contrast), order < 0.5), pixels
     )
     low, high = BLUR_SIGMAS
-    scale = crops.shape[-1] / BLUR_SIZE
+    scale = crops.shape[-1] / BLUR_SIZE if blur_radius == "scaled" else 1.0
     blurred = gaussian_blur(pixels, (low + sigma * (high - low)) * scale)
     return torch.where((blur < BLUR_CHANCE)[:, None, None], blurred, pixels).view_as(crops)
 

@@ -28,7 +28,8 @@ def labelled_pictures(config) -> Labelled | None:
     """From a stage-1 configuration: labelled pictures, whole, as large as the first crops; None where nothing can be scored."""
     found = find_images(config.data_path, ("train", "valid", "")) if config.data_path else []
     items = thinned(told_apart(found), config.probed_files)
-    dataset = WholePictureDataset(Pictures(items), (config.size_crops[0], config.size_crops[0]))
+    pictures = Pictures(items, whole_range=config.normalise == "imagenet")
+    dataset = WholePictureDataset(pictures, (config.size_crops[0], config.size_crops[0]))
     return _labelled(items, once_loader(dataset, collate_pictures, config.batch_size, config.workers))
 
 

@@ -14,12 +14,17 @@ from .image_views import multi_crop
 from .reading import open_volume, read_image, refuse_nonfinite, volume_shape
 from .volumes import widest_type
 
+TYPE_RANGES = {np.dtype(np.uint8): (0.0, 255.0), np.dtype(np.uint16): (0.0, 65535.0)}
+
 
 class Pictures:
-    """Images first, then every slice of every volume: picture i is the i-th of that row, on every rank and in every run."""
+    """Images first, then every slice of every volume: picture i is the i-th of that row, on every rank and in every run.
 
-    def __init__(self, images: list[Item], volumes: list[Item] = ()):
-        self.images, self.volumes = list(images), list(volumes)
+    whole_range: images of 8 and 16 bits come with the range of their type, instead of the robust one that all else has.
+    """
+
+    def __init__(self, images: list[Item], volumes: list[Item] = (), whole_range: bool = False):
+        self.images, self.volumes, self.whole_range = list(images), list(volumes), whole_range
         depths = [volume_shape(item.path)[2] for item in self.volumes]
         self.first_slices = len(self.images) + np.concatenate([[0], np.cumsum(depths, dtype=np.int64)])
 
@@ -27,11 +32,12 @@ class Pictures:
         return int(self.first_slices[-1])
 
     def read(self, index: int) -> tuple[np.ndarray, tuple[float, float]]:
-        """(H, W) pixels in a compact type, and their robust intensity range (that of the whole volume for a slice)."""
+        """(H, W) pixels in a compact type, and their intensity range (that of the whole volume for a slice)."""
         if index < len(self.images):
             pixels = _own(read_image(self.images[index].path))
             refuse_nonfinite(self.images[index].path, pixels)
-            return pixels, robust_range(pixels)
+            whole = TYPE_RANGES.get(pixels.dtype) if self.whole_range else None
+            return pixels, whole or robust_range(pixels)
         number = int(np.searchsorted(self.first_slices, index, side="right")) - 1
         path = self.volumes[number].path
         pixels = _own(_opened(path)[:, :, index - int(self.first_slices[number])])

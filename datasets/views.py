@@ -34,7 +34,10 @@ def two_views(batch: dict, seed: int, policy: str, normalise: str, dtype: torch.
 
 
 def plain_view(batch: dict, normalise: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """((B, N, H, W) standardised pixels, (B, N) real slices) of a batch without any augmentation."""
+    """((B, N, H, W) standardised pixels, (B, N) real slices) of a batch without any augmentation.
+
+    "imagenet" gives (B, N, 3, H, W).
+    """
     pixels = intensities(batch["slices"], batch["low"], batch["high"], normalise, dtype)
     real = torch.arange(pixels.shape[1], device=pixels.device) < batch["count"][:, None]
     return standardise(pixels, normalise), real
@@ -48,14 +51,20 @@ def mask_draws(batch: dict, seed: int, slices: int, views: int = 2, one_for_both
     return torch.cat(draws).to(batch["slices"].device)
 
 
-def picture_crops(batch: dict, seed: int, normalise: str, dtype: torch.dtype, augment: bool = True) -> list[torch.Tensor]:
-    """The crops of a batch (`collate_pictures`): one (B, 1, s, s) tensor a crop, largest first, augmented, standardised."""
+def picture_crops(
+    batch: dict, seed: int, normalise: str, dtype: torch.dtype, augment: bool = True, blur: str = "scaled"
+) -> list[torch.Tensor]:
+    """The crops of a batch (`collate_pictures`): one (B, 1, s, s) tensor a crop, largest first, augmented, standardised.
+
+    "imagenet" gives (B, 3, s, s).
+    """
     turn, index = batch["turn"].cpu().numpy(), batch["index"].cpu().numpy()
     crops = []
     for size, block in enumerate(batch["crops"]):
         pixels = intensities(block, batch["low"], batch["high"], normalise, dtype)
         if augment:
             which = torch.arange(block.shape[1]).numpy()
-            pixels = augment_crops(pixels, keys(seed, "colours", turn[:, None], index[:, None], size, which[None]))
-        crops += list(standardise(pixels, normalise)[:, :, None].unbind(1))
+            pixels = augment_crops(pixels, keys(seed, "colours", turn[:, None], index[:, None], size, which[None]), blur)
+        pixels = standardise(pixels, normalise)
+        crops += list((pixels if pixels.ndim == 5 else pixels[:, :, None]).unbind(1))
     return crops

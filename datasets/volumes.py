@@ -9,6 +9,8 @@ from .files import Item, summary
 from .fit import fit_volume
 from .reading import open_volume, refuse_nonfinite, volume_shape
 
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 
 class VolumeDataset(Dataset):
     """Items by (index, turn): the volume's number in the global list, and the pass over the data that keys its place.
@@ -63,7 +65,7 @@ def collate_volumes(samples: list[dict]) -> dict[str, torch.Tensor]:
 def intensities(
     pixels: torch.Tensor, low: torch.Tensor, high: torch.Tensor, normalise: str, dtype: torch.dtype
 ) -> torch.Tensor:
-    """Pixels (B, …) of any type as `dtype`: their robust range brought to [0, 1], or as they are (`normalise` = none)."""
+    """Pixels (B, …) of any type as `dtype`: the range low … high brought to [0, 1], or as they are (`normalise` = none)."""
     pixels = pixels.to(dtype)
     if normalise == "none":
         return pixels
@@ -72,8 +74,16 @@ def intensities(
 
 
 def standardise(pixels: torch.Tensor, normalise: str) -> torch.Tensor:
-    """Grey values in [0, 1] brought to the mean and deviation that the encoder expects (ImageNet's, over its channels)."""
-    return pixels if normalise == "none" else (pixels - 0.449) / 0.226
+    """Grey values in [0, 1] (…, H, W) with the mean and deviation that the encoder expects: ImageNet's, over its channels.
+
+    "imagenet": three equal channels (…, 3, H, W), each brought to its own.
+    """
+    if normalise == "none":
+        return pixels
+    if normalise == "robust":
+        return (pixels - 0.449) / 0.226
+    mean, deviation = (pixels.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_DEVIATION))
+    return (pixels[..., None, :, :] - mean) / deviation
 
 
 def widest_type(dtypes: list[torch.dtype]) -> torch.dtype:

@@ -87,13 +87,17 @@ class VolumeConfig(Config):
 class ImageConfig(Config):
     preset: Literal["default", "released", "vissl"] = "default"  # vissl = released: VISSL's recipe, as published
     # images
+    normalise: Literal["robust", "none", "imagenet"] = "robust"  # imagenet: the whole range, ImageNet's mean a channel (VISSL)
     data_path: str = "training_data_2D"  # folder of pictures, `train/` inside it when there is one ("" = none)
     volume_path: str = ""  # folder of volumes whose slices are learned from, too ("" = none)
     nmb_crops: tuple[int, ...] = (2, 6)  # crops of a picture, by size
     size_crops: tuple[int, ...] = (224, 96)  # their pixels
     min_scale_crops: tuple[float, ...] = (0.14, 0.05)  # least share of the picture that a crop shows, by size
     max_scale_crops: tuple[float, ...] = (1.0, 0.14)  # largest share
+    blur: Literal["scaled", "fixed"] = "scaled"  # its radius shrinks with crops of less than 224 pixels, or (VISSL) does not
     batch_size: int = 64  # pictures a process
+    # what it starts from
+    start_from: str = ""  # weights of any ResNet of this arch, inside pretrained_path ("" = at random)
     # clusters
     nmb_prototypes: tuple[int, ...] | Literal["auto"] = "auto"  # prototypes of each head; auto goes by the number of pictures
     temperature: float = 0.1  # of the softmax over prototypes

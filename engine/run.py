@@ -120,9 +120,9 @@ class Run:
             yield batch
             waiting = time.monotonic()
 
-    def evaluate(self, *loaders):
-        """As `batches`, but without gradients and with the model in eval mode."""
-        self.model.eval()
+    def evaluate(self, *loaders, train: bool = False):
+        """As `batches`, but without gradients, and with the model in eval mode unless `train`."""
+        self.model.train(train)
         with torch.no_grad():
             yield from self._on_device(loaders)
         self.model.train()

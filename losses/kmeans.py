@@ -15,7 +15,7 @@ BLOCK_ROWS = 2048
 
 
 def spherical_kmeans(
-    embeddings: torch.Tensor, index: torch.Tensor, clusters: int, iterations: int = 10, seed: int = 0
+    embeddings: torch.Tensor, index: torch.Tensor, clusters: int, iterations: int = 10, seed: int = 0, refill: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """embeddings (m, D), any float dtype, any length; index (m,) int64, their global row numbers → centroids, assignments.
 
@@ -25,7 +25,7 @@ def spherical_kmeans(
     """
     total = int(all_sum(torch.tensor(len(index), device=embeddings.device)))
     refuse_more_clusters_than_rows((clusters,), total)
-    return kmeans_from(embeddings, index, first_rows(total, clusters, seed), iterations)
+    return kmeans_from(embeddings, index, first_rows(total, clusters, seed), iterations, refill)
 
 
 def first_rows(total: int, clusters: int, seed: int) -> torch.Tensor:
@@ -43,13 +43,17 @@ def auto_prototypes(rows: int) -> int:
 
 @torch.no_grad()
 def kmeans_from(
-    embeddings: torch.Tensor, index: torch.Tensor, start: torch.Tensor, iterations: int
+    embeddings: torch.Tensor, index: torch.Tensor, start: torch.Tensor, iterations: int, refill: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`spherical_kmeans` whose first centroids are the global rows `start` (K,)."""
+    """`spherical_kmeans` whose first centroids are the global rows `start` (K,).
+
+    refill: an empty cluster is moved to where a row lies worst; otherwise it keeps its centroid, as in VISSL.
+    """
     centroids = _rows_at(embeddings, index, start.to(index.device))
     for iteration in range(iterations + 1):
         assignments, gaps = _nearest(embeddings, centroids)
-        _fill_empty(embeddings, index, centroids, assignments, gaps)
+        if refill:
+            _fill_empty(embeddings, index, centroids, assignments, gaps)
         if iteration < iterations:
             sums = _sums(embeddings, assignments, len(centroids))
             # a cluster that could not be filled, or whose rows cancel, keeps its centroid

@@ -44,7 +44,13 @@ class MemoryBank:
         kept = kept[index[kept] % world_size() == rank()]
         self.table[crop, index[kept] // world_size()] = embeddings[kept]
 
-    def cluster(self, crop: int, clusters: int, iterations: int = 10, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    def forget(self) -> None:
+        """Takes all rows for unwritten: what is clustered next are those written from now on."""
+        self.written.zero_()
+
+    def cluster(
+        self, crop: int, clusters: int, iterations: int = 10, seed: int = 0, refill: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """→ centroids (K, D) float32, assignments (rows,) int64 of all global rows, -100 for rows never written.
 
         Both are the same on every rank, for any number of ranks. Raises ClusteringError for more clusters than written rows.
@@ -53,7 +59,7 @@ class MemoryBank:
         mine = written[self.own]
         # k-means numbers its rows without gaps: by their place among the written ones
         numbers = (written.cumsum(0) - 1)[self.own[mine]]
-        centroids, assigned = spherical_kmeans(self.table[crop, mine], numbers, clusters, iterations, seed)
+        centroids, assigned = spherical_kmeans(self.table[crop, mine], numbers, clusters, iterations, seed, refill)
         shifted = torch.zeros(len(written), dtype=torch.int64, device=written.device)
         shifted[self.own[mine]] = assigned + 1
         shifted = all_sum(shifted)

@@ -8,14 +8,16 @@ from torch import nn
 
 
 class ProjectionHead(nn.Module):
-    """Linear, batch norm, ReLU, Linear, L2-normalised: (B, input_dim) → (B, output_dim) unit vectors (SwAV's head)."""
+    """Linear, batch norm, ReLU, Linear, L2-normalised: (B, input_dim) → (B, output_dim) unit vectors (SwAV's head).
 
-    def __init__(self, input_dim: int, hidden_dim: int, output_dim: int = 128):
+    batchnorm: False leaves it out, as VISSL's head for DeepClusterV2 does.
+    """
+
+    def __init__(self, input_dim: int, hidden_dim: int, output_dim: int = 128, batchnorm: bool = True):
         super().__init__()
         self.output_dim = output_dim
-        self.layers = nn.Sequential(
-            nn.Linear(input_dim, hidden_dim), nn.BatchNorm1d(hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, output_dim)
-        )
+        norm = [nn.BatchNorm1d(hidden_dim)] if batchnorm else []
+        self.layers = nn.Sequential(nn.Linear(input_dim, hidden_dim), *norm, nn.ReLU(), nn.Linear(hidden_dim, output_dim))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if len(x) == 0:

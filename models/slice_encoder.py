@@ -62,8 +62,9 @@ class SliceEncoder(nn.Module):
 
 
 def embed_slices(encoder: nn.Module, pixels: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """Slice embeddings (B, N, D) of volumes (B, N, H, W), zero at padding, which the encoder does not see."""
-    embedded = encoder(pixels[real][:, None].contiguous(memory_format=torch.channels_last))
+    """Slice embeddings (B, N, D) of volumes (B, N, H, W) or (B, N, 3, H, W), zero at padding, which it does not see."""
+    slices = pixels[real] if pixels.ndim == 5 else pixels[real][:, None]
+    embedded = encoder(slices.contiguous(memory_format=torch.channels_last))
     out = embedded.new_zeros(*real.shape, embedded.shape[-1])
     out[real] = embedded
     return out

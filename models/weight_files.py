@@ -56,7 +56,7 @@ def read_weights(path: str | Path) -> Weights:
     if not path.is_file():
         raise WeightsError(
             f"{path} is missing; train the stage that writes it, put a released file there, or name another (training: "
-            "--pretrained_path, --resnet_pretrained, --trans_pretrained; evaluation: --weights)."
+            "--pretrained_path, --resnet_pretrained, --trans_pretrained, --start_from; evaluation: --weights)."
         )
     content, about = _content(path)
     if not isinstance(content, dict):

@@ -1,11 +1,17 @@
 import numpy as np
+import pytest
 import torch
+import torchvision.transforms as transforms
 import torchvision.transforms.v2.functional as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from datasets.draws import keys
+from datasets.files import find_images
 from datasets.image_views import adjust_brightness, adjust_contrast, augment_crops, crop_box, gaussian_blur, multi_crop
+from datasets.pictures import Pictures, WholePictureDataset, collate_pictures
+from datasets.views import picture_crops, plain_view
 
 
 @settings(max_examples=100, deadline=None)
@@ -64,3 +70,52 @@ def test_each_crop_is_augmented_by_its_own_key():
         for crop in range(2):
             alone = augment_crops(crops[row : row + 1, crop : crop + 1], own[row : row + 1, crop : crop + 1])
             assert torch.allclose(alone[0, 0], together[row, crop], atol=1e-6)
+
+
+def test_on_three_equal_channels_torchvisions_jitter_is_brightness_and_contrast_in_either_order():
+    """Saturation, hue and greyscale leave grey pictures as they are, so that nothing of the distortion is left out here."""
+    picture = torch.rand(1, 16, 16, dtype=torch.float64)
+    colour = picture.expand(3, -1, -1)
+    orders = set()
+    for seed in range(24):
+        torch.manual_seed(seed)
+        jitter = transforms.ColorJitter(0.8, 0.8, 0.8, 0.2)
+        order, brightness, contrast, _, _ = jitter.get_params(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
+        torch.manual_seed(seed)
+        expected = transforms.RandomGrayscale(1.0)(jitter(colour))
+        ours = picture
+        for number in [int(step) for step in order if step < 2]:
+            adjust, factor = [(adjust_brightness, brightness), (adjust_contrast, contrast)][number]
+            ours = adjust(ours, torch.tensor([factor], dtype=torch.float64))
+        orders.add(next(int(step) for step in order if step < 2))
+        # torchvision's grey of three equal channels weighs them by 0.2989 + 0.587 + 0.114 = 0.9999
+        assert torch.allclose(expected, ours.expand(3, -1, -1), atol=5e-4)
+    assert orders == {0, 1}
+
+
+def test_the_blur_of_small_crops_is_scaled_or_as_wide_as_that_of_large_ones():
+    crops, own = torch.rand(40, 1, 56, 56), keys(0, "colours", np.arange(40)[:, None], np.arange(1))
+    scaled, fixed = (augment_crops(crops, own, how) for how in ("scaled", "fixed"))
+    detail = lambda x: (x[..., 1:] - x[..., :-1]).abs().mean((1, 2, 3))  # noqa: E731
+    assert (detail(fixed) <= detail(scaled) + 1e-6).all() and (detail(fixed) < 0.9 * detail(scaled)).sum() > 8
+
+
+@pytest.mark.parametrize("kind, top", [(np.uint8, 255), (np.uint16, 65535)])
+def test_imagenets_normalisation_is_torchvisions_over_the_whole_range_of_the_type(tmp_path, kind, top):
+    pixels = (np.random.default_rng(0).random((20, 20)) * top / 3).astype(kind)
+    Image.fromarray(pixels).save(tmp_path / "p.png")
+    dataset = WholePictureDataset(Pictures(find_images(tmp_path), whole_range=True), (20, 20))
+    batch = collate_pictures([dataset[0, 0]])
+    ours = picture_crops(batch, 0, "imagenet", torch.float64, augment=False)[0]
+    normalise = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    expected = normalise(torch.from_numpy(pixels / top).expand(3, -1, -1))
+    assert ours.shape == (1, 3, 20, 20) and torch.allclose(ours[0], expected, atol=1e-7)
+
+
+def test_volumes_come_in_their_robust_range_and_three_channels():
+    slices = torch.randint(-1000, 2000, (1, 4, 8, 8), dtype=torch.int16)
+    batch = {"slices": slices, "low": torch.tensor([-900.0]), "high": torch.tensor([1900.0]), "count": torch.tensor([3])}
+    pixels, real = plain_view(batch, "imagenet", torch.float32)
+    grey, _ = plain_view(batch, "robust", torch.float32)
+    assert pixels.shape == (1, 4, 3, 8, 8) and real.tolist() == [[True, True, True, False]]
+    assert torch.allclose(pixels[:, :, 0], (grey * 0.226 + 0.449 - 0.485) / 0.229, atol=1e-5)

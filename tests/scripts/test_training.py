@@ -8,16 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from conftest import make_data
 from six_scripts import script_flags
 
 from datasets.labelled import labelled_volumes
 from datasets.views import plain_view
+from engine.checkpoint import sha256
 from engine.config import parse
 from engine.errors import UserError
 from engine.neighbours import held_out_share
 from mask_deepcluster_3D import MaskConfig
+from models.errors import WeightsError
 from models.pretrained import load_encoders
+from models.weight_files import read_weights
 
 COMMON = "--arch resnet18 --precision fp32 --warmup_epochs 0 --base_lr 1e-3".split()
 
@@ -88,6 +92,21 @@ def test_a_run_stopped_after_an_epoch_ends_as_one_that_was_not(data, here):
         {k: v for k, v in line.items() if k not in timed} for line in lines[1]
     ]
     assert same(train("ssl_deepcluster_2D", data, *words), whole)  # a finished run stays as it is
+
+
+def test_stage_1_starts_from_a_resnet_of_another_origin_and_records_it(data, here, capsys):
+    torch.manual_seed(3)
+    given = torchvision.models.resnet18()
+    torch.save(given.state_dict(), here / "imagenet.pth")
+    words = ["--epochs", 1, "--workers", 0, "--start_from", here / "imagenet.pth", "--optimizer", "larc", "--base_lr", 1e-9]
+    train("ssl_swav_2D", data, *words)
+    said = capsys.readouterr().out
+    assert "a plain ResNet" in said and "prototypes is not in the file and starts at random" in said
+    written = read_weights("weights/resnet_swav2D.pth")
+    assert written.about["inputs"] == {str(here / "imagenet.pth"): sha256(here / "imagenet.pth")}
+    assert torch.allclose(written.state["conv1.weight"], given.conv1.weight, atol=1e-6)
+    with pytest.raises(WeightsError, match=r"none\.pth is missing"):
+        train("ssl_swav_2D", data, *words, "--start_from", "none.pth", "--overwrite")
 
 
 def test_stages_2_and_3_leave_f_intra_frozen_or_train_it(data, here):
