@@ -18,13 +18,13 @@ from typing import Literal
 
 import safetensors.torch
 import torch
-from models.onnx_export import export_slices, export_volumes
 
 from engine.checkpoint import sha256, write_atomically
 from engine.config import parse
 from engine.errors import UserError, speaking_to_people
 from engine.model_card import model_card
 from engine.weights import FORMAT_VERSION, write_weights
+from models.onnx_export import export_slices, export_volumes
 from models.pretrained import DEFAULTS, RESNET, load_encoders
 from models.released import to_released
 from models.slice_encoder import adapt_stem
@@ -149,7 +149,8 @@ def refuse_other_resnet(weights: Weights, arch: str, config: ConvertConfig) -> N
 
 def write_vissl(weights: Weights, output: Path, config: ConvertConfig) -> None:
     heads = weights.heads if weights.stage == "image" else {}
-    content = to_vissl(resnet_of(weights), heads, weights.method)
+    last = about(weights)["config"].get("epochs", 1) - 1
+    content = to_vissl(resnet_of(weights), heads, weights.method, phase=last, steps=0, about=about(weights))
     write_atomically(output, lambda path: torch.save(content, path))
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from datasets.fit import Fitted, fit_volume
+from datasets.pictures import TYPE_RANGES
 from datasets.views import plain_view
 from datasets.volumes import collate_volumes, intensities, standardise
 from models.pretrained import Encoders, load_encoders
@@ -47,6 +48,8 @@ class PretrainedModel(nn.Module):
         self.slice_encoder, self.volume_encoder = encoders.slice_encoder, encoders.volume_encoder
         self.config = encoders.config
         self.normalise = self.config.get("normalise", "robust")
+        if self.normalise == "imagenet" and self.slice_encoder.resnet.conv1.in_channels != 3:
+            self.normalise = "robust"  # a mean for each of three channels fits no other number of them
         self.fit = self.config.get("fit", "shrink")
         side = self.config.get("size_crops", [224])[0]
         self.target_shape = tuple(self.config.get("target_shape", (64, side, side)))
@@ -61,9 +64,11 @@ class PretrainedModel(nn.Module):
             image = image[None] if image.ndim == 2 else image
             size = self.target_shape[1:] if fit else image.shape[1:]
             fitted.append(fit_volume(np.moveaxis(image, 0, -1), (len(image), *size), None, self.fit))
+            if self.normalise == "imagenet" and image.dtype in TYPE_RANGES:
+                fitted[-1].low, fitted[-1].high = TYPE_RANGES[image.dtype]
         batch = _collated(fitted)
         pixels = intensities(batch["slices"], batch["low"], batch["high"], self.normalise, torch.float32)
-        return self._embedding()(standardise(pixels, self.normalise).to(self._device()))
+        return self._embedding()(_standardised(pixels, self.normalise).to(self._device()))
 
     @torch.no_grad()
     def encode_volumes(self, volumes: Sequence | np.ndarray | torch.Tensor, fit: bool = True) -> torch.Tensor:
@@ -90,6 +95,14 @@ class PretrainedModel(nn.Module):
 
     def _device(self) -> torch.device:
         return self.slice_encoder.resnet.conv1.weight.device
+
+
+def _standardised(pixels: torch.Tensor, normalise: str) -> torch.Tensor:
+    """(B, C, H, W) → the same; "imagenet": (B, 1 or 3, H, W) → (B, 3, H, W), each channel with its own mean and deviation."""
+    if normalise != "imagenet":
+        return standardise(pixels, normalise)
+    channels = [pixels[:, channel % pixels.shape[1]] for channel in range(3)]
+    return torch.stack([standardise(one, normalise)[:, number] for number, one in enumerate(channels)], 1)
 
 
 def _collated(fitted: list[Fitted]) -> dict[str, torch.Tensor]:

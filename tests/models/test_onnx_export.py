@@ -54,7 +54,7 @@ def test_a_graph_is_one_whole_file_of_named_inputs(over_slices):
     graph = onnx.load(path)
     onnx.checker.check_model(graph, full_check=True)
     assert [node.name for node in graph.graph.input] == ["volumes", "real"]
-    assert [dim.dim_param for dim in graph.graph.input[0].type.tensor_type.shape.dim] == ["batch", "slices", "height", "width"]
+    assert [d.dim_param for d in graph.graph.input[0].type.tensor_type.shape.dim] == ["batch", "slices", "height", "width"]
 
 
 def test_attention_along_features_keeps_its_number_of_slices(tmp_path):

@@ -15,6 +15,7 @@ from engine.weights import write_weights
 from hubconf import load_model
 from models.joint import JointModel
 from models.pretrained import make_encoders
+from models.vissl import to_vissl
 from models.weight_files import read_weights
 from tests import released_files as released
 
@@ -61,6 +62,21 @@ def test_published_files_go_through_ours_and_safetensors_and_back_with_identical
     back = torch.load(tmp_path / "back.pth", weights_only=True)
     back = {n.removeprefix("module."): v for n, v in back.get("state_dict", back).items()}
     assert same(back, states[name])
+
+
+@pytest.mark.parametrize("method", ["swav", "deepcluster"])
+def test_vissl_files_go_through_ours_and_back_with_heads_and_prototypes(tmp_path, method):
+    last = "layers.3" if method == "swav" else "layers.2"  # DeepCluster's has no batch norm
+    shapes = {"head.layers.0.weight": (16, 512), "head.layers.0.bias": (16,)}
+    shapes |= {f"head.{last}.weight": (8, 16), f"head.{last}.bias": (8,)}
+    shapes |= {f"prototypes.heads.{i}": (5, 8) for i in range(1 if method == "swav" else 3)}
+    state, heads = released.drawn(released.resnet_shapes("resnet18"), 3), released.drawn(shapes, 3)
+    torch.save(to_vissl(state, heads, method, 104, 10, {}), tmp_path / "in.torch")
+    convert("--weights", tmp_path / "in.torch", "--to", "ours", "--output", tmp_path / "ours.pth", "--heads")
+    convert("--weights", tmp_path / "ours.pth", "--to", "vissl", "--output", tmp_path / "out.torch")
+    one, other = read_weights(tmp_path / "in.torch"), read_weights(tmp_path / "out.torch")
+    assert other.method == method and same(one.state, state) and same(other.state, state)
+    assert same(one.heads, heads) and same(other.heads, heads)
 
 
 def test_a_run_with_the_published_computations_becomes_a_published_file_of_the_same_function(tmp_path):
