@@ -12,6 +12,7 @@ Run      torchrun --nproc_per_node=2 ssl_deepcluster_3D.py --image_path training
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -38,6 +39,8 @@ class DeepClusterJointConfig(JointConfig):
     trans_pretrained: str = "mask_deepcluster.pth"
     checkpoint_name: str = "deepcluster3D.pth"
     kmeans_iterations: int = 10
+    # published: empty clusters stay empty, and the banks are not rounded to float16
+    clustering: Literal["refilled", "published"] = "refilled"
     bank_slices_per_volume: int = 32  # slices of a volume, at most, that are clustered
 
 
@@ -52,8 +55,9 @@ def main(config: DeepClusterJointConfig) -> JointModel:
     model = JointModel(*make_encoders(config), heads, slice_heads, scores=config.scores, token_alone=token_alone)
     inputs = run.input(config.resnet_pretrained), run.input(config.trans_pretrained)
     run.say(*load_joint_start(model, *inputs, config.seed))
-    bank = MemoryBank(len(loader.dataset), config.d_model, device=run.device)
-    slice_bank = MemoryBank(slice_rows.total, model.head_dim, device=run.device)
+    how = {"dtype": run.float_type, "refill": False} if config.clustering == "published" else {}
+    bank = MemoryBank(len(loader.dataset), config.d_model, device=run.device, **how)
+    slice_bank = MemoryBank(slice_rows.total, model.head_dim, device=run.device, **how)
     guard = CollapseGuard({"volumes": heads[0], "slices": slice_heads[0]})
     network = run.prepare(model, len(loader), bank=bank, slice_bank=slice_bank, guard=guard)
     labelled = labelled_volumes(config)

@@ -15,17 +15,18 @@ BLOCK_ROWS = 2048
 
 
 def spherical_kmeans(
-    embeddings: torch.Tensor, index: torch.Tensor, clusters: int, iterations: int = 10, seed: int = 0
+    embeddings: torch.Tensor, index: torch.Tensor, clusters: int, iterations: int = 10, seed: int = 0, refill: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """embeddings (m, D), any float dtype, any length; index (m,) int64, their global row numbers → centroids, assignments.
 
     Global row numbers are 0 … total - 1, dealt over the ranks in any way. centroids (K, D) float32 of unit length, the same on
     every rank; assignments (m,) int64, the centroid with the largest dot product (the first of equals). Collective.
+    `refill`: an empty cluster is moved to a row that lies far from its centroid; else it stays where it is, as published.
     Raises ClusteringError when there are fewer rows than clusters.
     """
     total = int(all_sum(torch.tensor(len(index), device=embeddings.device)))
     refuse_more_clusters_than_rows((clusters,), total)
-    return kmeans_from(embeddings, index, first_rows(total, clusters, seed), iterations)
+    return kmeans_from(embeddings, index, first_rows(total, clusters, seed), iterations, refill)
 
 
 def first_rows(total: int, clusters: int, seed: int) -> torch.Tensor:
@@ -43,16 +44,17 @@ def auto_prototypes(rows: int) -> int:
 
 @torch.no_grad()
 def kmeans_from(
-    embeddings: torch.Tensor, index: torch.Tensor, start: torch.Tensor, iterations: int
+    embeddings: torch.Tensor, index: torch.Tensor, start: torch.Tensor, iterations: int, refill: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`spherical_kmeans` whose first centroids are the global rows `start` (K,)."""
     centroids = _rows_at(embeddings, index, start.to(index.device))
     for iteration in range(iterations + 1):
         assignments, gaps = _nearest(embeddings, centroids)
-        _fill_empty(embeddings, index, centroids, assignments, gaps)
+        if refill:
+            _fill_empty(embeddings, index, centroids, assignments, gaps)
         if iteration < iterations:
             sums = _sums(embeddings, assignments, len(centroids))
-            # a cluster that could not be filled, or whose rows cancel, keeps its centroid
+            # an empty cluster, or one whose rows cancel, keeps its centroid
             centroids = torch.where((sums != 0).any(1, keepdim=True), _on_grid(sums), centroids)
     return F.normalize(centroids).float(), assignments
 

@@ -13,12 +13,15 @@ class MemoryBank:
     """Unit embeddings (crops, rows, D) in `dtype`; row i lives on rank i mod R.
 
     written: (crops, rows) bool, the same on every rank: which rows were ever written. All methods but `full` are collective.
-    `device`: where it lies until the first write, after which it is where the embeddings are.
+    `refill`: whether clusters that get empty are given a row. `device`: where it lies until the first write, after which it is
+    where the embeddings are.
     """
 
     def __init__(
-        self, rows: int, dim: int, crops: int = 2, dtype: torch.dtype = torch.float16, device: torch.device | str = "cpu"
-    ):
+        self, rows: int, dim: int, crops: int = 2, dtype: torch.dtype = torch.float16, device: torch.device | str = "cpu",
+        refill: bool = True,
+    ):  # fmt: skip
+        self.refill = refill
         self.own = torch.arange(rank(), rows, world_size(), device=device)
         self.table = torch.zeros(crops, len(self.own), dim, dtype=dtype, device=device)
         self.written = torch.zeros(crops, rows, dtype=torch.bool, device=device)
@@ -53,7 +56,7 @@ class MemoryBank:
         mine = written[self.own]
         # k-means numbers its rows without gaps: by their place among the written ones
         numbers = (written.cumsum(0) - 1)[self.own[mine]]
-        centroids, assigned = spherical_kmeans(self.table[crop, mine], numbers, clusters, iterations, seed)
+        centroids, assigned = spherical_kmeans(self.table[crop, mine], numbers, clusters, iterations, seed, self.refill)
         shifted = torch.zeros(len(written), dtype=torch.int64, device=written.device)
         shifted[self.own[mine]] = assigned + 1
         shifted = all_sum(shifted)

@@ -24,6 +24,7 @@ from published_steps import (
 
 from datasets.draws import keys
 from datasets.views import mask_draws, two_views
+from engine import checkpoint
 from engine.config import parse
 from engine.run import Run
 from losses.kmeans import first_rows
@@ -69,6 +70,8 @@ def follow(script, data, monkeypatch, tmp_path, *more):
 
     def batches_seen(run, *loaders):
         seen.run = run
+        if script == "ssl_swav_3D":  # which are drawn, and of unit length, in float32
+            run.model.prototypes.volumes.normalize_()
         seen.starts.append({name: value.clone() for name, value in run.model.state_dict().items()})
         if "slice_encoder" in run.tracked:
             seen.resnet = {name: value.clone() for name, value in run.tracked["slice_encoder"].state_dict().items()}
@@ -83,6 +86,7 @@ def follow(script, data, monkeypatch, tmp_path, *more):
         seen.losses.append(loss.item())
         update(run, loss, *rest, **others)
 
+    monkeypatch.setattr(checkpoint, "sync", lambda path: None)  # nothing here has to outlive a power cut
     monkeypatch.setattr(Run, "batches", batches_seen)
     monkeypatch.setattr(Run, "update", update_seen)
     monkeypatch.chdir(tmp_path)
@@ -142,6 +146,8 @@ def assert_same_end(model, seen):
     end, first = by_published_names(seen.end), by_published_names(seen.starts[0])
     assert end.keys() == model.state_dict().keys()
     for name, value in model.state_dict().items():
+        if name.endswith("rel_pos_bias.mlp.2.bias"):
+            continue  # adds a constant to all scores of a softmax: its gradient is rounding, which LARC lifts to a step
         way = (end[name] - first[name]).double().norm()
         assert (value - end[name]).double().norm() <= 1e-7 * min(way, end[name].double().norm()) + 1e-12, name
         assert way > 0, name
@@ -191,7 +197,8 @@ def follow_swav(seen, clip=2.0, temperature=0.1):
 def test_stage_3_of_swav_goes_the_published_way(sampling, data, monkeypatch, tmp_path):
     frozen = ["--freeze_prototypes_niters", FROZEN]
     seen = follow("ssl_swav_3D", data, monkeypatch, tmp_path, "--sampling", sampling, *frozen)
-    model, losses, _ = follow_swav(seen)
+    model, losses, norms = follow_swav(seen)
+    assert min(norms) > 2  # every step was clipped
     assert losses == pytest.approx(seen.losses, rel=1e-9)
     assert_same_end(model, seen)
 
@@ -224,3 +231,19 @@ def test_stage_3_of_deepcluster_goes_the_published_way(sampling, data, monkeypat
         losses.append(loss.item())
     assert losses == pytest.approx(seen.losses, rel=1e-9)
     assert_same_end(model, seen)
+
+
+@torch.no_grad()
+def test_a_file_by_published_names_gives_the_published_embeddings(sampling, tmp_path):
+    theirs = JointNetwork("resnet18", SLICES, DIM, [4, 4, 4])
+    recipe.fill(theirs, 3)
+    state = {f"module.{name}": value for name, value in theirs.state_dict().items()}
+    torch.save({"epoch": 100, "state_dict": state, "optimizer": {}}, tmp_path / "deepcluster3D.pth")
+    ours, _ = load_encoders(tmp_path / "deepcluster3D.pth", sampling)
+    for network in (theirs, ours.slice_encoder, ours.volume_encoder):
+        network.double().eval()
+    volumes = 50 * torch.rand(2, SLICES, 32, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    real = torch.ones(2, SLICES, dtype=torch.bool)
+    grey = volumes.flatten(0, 1)[:, None]
+    assert torch.allclose(ours.slice_encoder.features(grey), theirs.intra.features(volumes), rtol=1e-9, atol=1e-12)
+    assert torch.allclose(ours.embed_volumes(volumes, real), theirs(volumes)[0], rtol=1e-9, atol=1e-11)
