@@ -14,7 +14,10 @@ from models.slice_encoder import SliceEncoder, embed_slices
 from models.volume_encoder import VolumeEncoder, volume_embedding
 from tests import reference_recipe as recipe
 
-pytestmark = pytest.mark.skipif(not recipe.FOLDER.exists(), reason="the stored arrays are not here")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not recipe.FOLDER.exists(), reason="the stored arrays are not here"),
+]
 SAMPLINGS = pytest.mark.parametrize("sampling", ["da018", "da020"])
 TYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 
