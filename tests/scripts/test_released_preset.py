@@ -153,6 +153,7 @@ def assert_same_end(model, seen):
         assert way > 0, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["mask_deepcluster_3D", "mask_swav_3D"])
 def test_stage_2_goes_the_published_way(script, sampling, data, monkeypatch, tmp_path):
     seen = follow(script, data, monkeypatch, tmp_path, "--sampling", sampling)
@@ -194,6 +195,7 @@ def follow_swav(seen, clip=2.0, temperature=0.1):
     return model, losses, norms
 
 
+@pytest.mark.slow
 def test_stage_3_of_swav_goes_the_published_way(sampling, data, monkeypatch, tmp_path):
     frozen = ["--freeze_prototypes_niters", FROZEN]
     seen = follow("ssl_swav_3D", data, monkeypatch, tmp_path, "--sampling", sampling, *frozen)
@@ -203,6 +205,7 @@ def test_stage_3_of_swav_goes_the_published_way(sampling, data, monkeypatch, tmp
     assert_same_end(model, seen)
 
 
+@pytest.mark.slow
 def test_stage_3_of_deepcluster_goes_the_published_way(sampling, data, monkeypatch, tmp_path):
     frozen = ["--freeze_prototypes_niters", FROZEN]
     seen = follow("ssl_deepcluster_3D", data, monkeypatch, tmp_path, "--sampling", sampling, *frozen)
