@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 
-from datasets.draws import keys
+from datasets.draws import seeds
 from datasets.files import find_pictures
 from datasets.labelled import labelled_pictures
 from datasets.loader import bank_loaders, epoch_loader
@@ -56,8 +56,8 @@ def main(config: DeepClusterImageConfig) -> ImageModel:
     model = ImageModel(SliceEncoder(config.arch), heads, scores=config.scores, head_batchnorm=config.head_batchnorm)
     if config.start_from:
         run.say(*load_image_start(model, run.input(config.start_from)))
-    dtype = run.float_type if published else torch.float16
-    bank = MemoryBank(len(pictures), model.output_dim, dtype=dtype, device=run.device)
+    how = {"dtype": run.float_type, "refill": False} if published else {}
+    bank = MemoryBank(len(pictures), model.output_dim, device=run.device, **how)
     guard = CollapseGuard({"images": heads[0]})
     network = run.prepare(model, loader, bank=bank, guard=guard)
     labelled = labelled_pictures(config)
@@ -81,12 +81,8 @@ def main(config: DeepClusterImageConfig) -> ImageModel:
     for epoch in run.epochs():
         if not bank.written.any():
             fill_bank()
-        assignments = []  # of every picture, for each head
-        for head, clusters in enumerate(heads):
-            seed = int(keys(config.seed, "k-means", epoch, head) >> 1)
-            centroids, assigned = bank.cluster(head % 2, clusters, config.kmeans_iterations, seed, refill=not published)
-            model.prototypes.set_(head, centroids)
-            assignments.append(assigned)
+        starts = seeds(config.seed, "k-means", epoch, len(heads))
+        assignments = bank.cluster_heads(heads, model.prototypes, config.kmeans_iterations, starts)  # of every picture, a head
         guard.compare("images", assignments[0])
         if published:
             bank.forget()

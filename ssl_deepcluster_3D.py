@@ -12,10 +12,11 @@ Run      torchrun --nproc_per_node=2 ssl_deepcluster_3D.py --image_path training
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
-from datasets.draws import keys
+from datasets.draws import seeds
 from datasets.joint import joint_loaders
 from datasets.labelled import labelled_volumes
 from datasets.loader import bank_loaders
@@ -38,6 +39,7 @@ class DeepClusterJointConfig(JointConfig):
     trans_pretrained: str = "mask_deepcluster.pth"
     checkpoint_name: str = "deepcluster3D.pth"
     kmeans_iterations: int = 10
+    bank: Literal["complete", "published"] = "complete"  # of all volumes; or of the last epoch's, see docs/method.md
     bank_slices_per_volume: int = 32  # slices of a volume, at most, that are clustered
 
 
@@ -46,14 +48,17 @@ def main(config: DeepClusterJointConfig) -> JointModel:
     loader, image_loader = joint_loaders(config, run.rank, run.world)
     images = len(image_loader.dataset) if image_loader else 0
     slice_rows = SliceRows(loader.dataset.depths(), config.bank_slices_per_volume, images)
-    heads = cluster_counts(config.nmb_prototypes, len(loader.dataset), heads=3)
+    published = config.bank == "published"
+    rows = len(loader) * config.batch_size * run.world if published else len(loader.dataset)
+    heads = cluster_counts(config.nmb_prototypes, rows, heads=3)
     slice_heads = cluster_counts(config.nmb_slice_prototypes, slice_rows.total, 1, "--nmb_slice_prototypes")
     token_alone = config.masking == "published"
     model = JointModel(*make_encoders(config), heads, slice_heads, scores=config.scores, token_alone=token_alone)
     inputs = run.input(config.resnet_pretrained), run.input(config.trans_pretrained)
     run.say(*load_joint_start(model, *inputs, config.seed))
-    bank = MemoryBank(len(loader.dataset), config.d_model, device=run.device)
-    slice_bank = MemoryBank(slice_rows.total, model.head_dim, device=run.device)
+    how = {"dtype": run.float_type, "refill": False} if published else {}
+    bank = MemoryBank(len(loader.dataset), config.d_model, device=run.device, **how)
+    slice_bank = MemoryBank(slice_rows.total, model.head_dim, device=run.device, **how)
     guard = CollapseGuard({"volumes": heads[0], "slices": slice_heads[0]})
     network = run.prepare(model, loader, image_loader, bank=bank, slice_bank=slice_bank, guard=guard)
     labelled = labelled_volumes(config)
@@ -79,27 +84,27 @@ def main(config: DeepClusterJointConfig) -> JointModel:
             slice_bank.write(view, row[chosen], out.projections[chosen])
 
     def fill_banks():
-        """Every volume and image once, in eval mode, before the first clustering."""
-        for batch, pictures in run.evaluate(*bank_loaders([loader, image_loader], config.workers, run.rank, run.world)):
-            out, _, place = see(batch, pictures, model)
+        """Before the first clustering: all files once, in eval mode; or, as published, a training pass, each view alone."""
+        loaders = [loader, image_loader]
+        for shown in filter(None, loaders):
+            shown.batch_sampler.set_epoch(-1)
+        loaders = loaders if published else bank_loaders(loaders, config.workers, run.rank, run.world)
+        for batch, pictures in run.evaluate(*loaders, train=published):
+            out, _, place = see(batch, pictures, model.each_view_alone if published else model)
             remember(batch, out, *place)
 
-    def cluster(bank, clusters, prototypes, family, epoch):
-        """K-means of a bank for each head: centroids become prototypes, and each row's cluster is returned."""
-        assigned = []
-        for head, k in enumerate(clusters):
-            seed = int(keys(config.seed, family, epoch, head) >> 1)
-            centroids, of_head = bank.cluster(head % 2, k, config.kmeans_iterations, seed)
-            prototypes.set_(head, centroids)
-            assigned.append(of_head)
-        guard.compare(family, assigned[0])
-        return assigned
-
     for epoch in run.epochs():
-        if not bank.full:
+        if not bank.written.any():
             fill_banks()
-        volume_clusters = cluster(bank, heads, model.prototypes.volumes, "volumes", epoch)
-        slice_clusters = cluster(slice_bank, slice_heads, model.prototypes.slices, "slices", epoch)
+        starts = seeds(config.seed, "volumes", epoch, len(heads))
+        volume_clusters = bank.cluster_heads(heads, model.prototypes.volumes, config.kmeans_iterations, starts)
+        starts = seeds(config.seed, "slices", epoch, len(slice_heads))
+        slice_clusters = slice_bank.cluster_heads(slice_heads, model.prototypes.slices, config.kmeans_iterations, starts)
+        guard.compare("volumes", volume_clusters[0])
+        guard.compare("slices", slice_clusters[0])
+        if published:
+            bank.forget()
+            slice_bank.forget()
 
         for batch, pictures in run.batches(loader, image_loader):
             out, masked, place = see(batch, pictures, network)

@@ -38,6 +38,11 @@ def keys(*parts) -> np.ndarray:
     return key
 
 
+def seeds(seed: int, purpose: str, epoch: int, count: int) -> list[int]:
+    """A seed for each of `count` things of an epoch, such as the k-means of several heads."""
+    return [int(keys(seed, purpose, epoch, number) >> np.uint64(1)) for number in range(count)]
+
+
 def uniform(key: np.ndarray, count: int) -> np.ndarray:
     """(*key.shape, count) float64 in [0, 1): `count` independent numbers for every key."""
     with np.errstate(over="ignore"):

@@ -21,6 +21,7 @@ def spherical_kmeans(
 
     Global row numbers are 0 … total - 1, dealt over the ranks in any way. centroids (K, D) float32 of unit length, the same on
     every rank; assignments (m,) int64, the centroid with the largest dot product (the first of equals). Collective.
+    `refill`: an empty cluster is moved to a row that lies far from its centroid; else it stays where it is, as published.
     Raises ClusteringError when there are fewer rows than clusters.
     """
     total = int(all_sum(torch.tensor(len(index), device=embeddings.device)))
@@ -56,7 +57,7 @@ def kmeans_from(
             _fill_empty(embeddings, index, centroids, assignments, gaps)
         if iteration < iterations:
             sums = _sums(embeddings, assignments, len(centroids))
-            # a cluster that could not be filled, or whose rows cancel, keeps its centroid
+            # an empty cluster, or one whose rows cancel, keeps its centroid
             centroids = torch.where((sums != 0).any(1, keepdim=True), _on_grid(sums), centroids)
     return F.normalize(centroids).float(), assignments
 

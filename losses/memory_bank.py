@@ -1,5 +1,7 @@
 """The embeddings of all items by their global number, dealt over the ranks: what DeepClusterV2 clusters every epoch."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 
@@ -13,12 +15,15 @@ class MemoryBank:
     """Unit embeddings (crops, rows, D) in `dtype`; row i lives on rank i mod R.
 
     written: (crops, rows) bool, the same on every rank: which rows were ever written. All methods but `full` are collective.
-    `device`: where it lies until the first write, after which it is where the embeddings are.
+    `refill`: whether clusters that get empty are given a row. `device`: where it lies until the first write, after which it is
+    where the embeddings are.
     """
 
     def __init__(
-        self, rows: int, dim: int, crops: int = 2, dtype: torch.dtype = torch.float16, device: torch.device | str = "cpu"
-    ):
+        self, rows: int, dim: int, crops: int = 2, dtype: torch.dtype = torch.float16, device: torch.device | str = "cpu",
+        refill: bool = True,
+    ):  # fmt: skip
+        self.refill = refill
         self.own = torch.arange(rank(), rows, world_size(), device=device)
         self.table = torch.zeros(crops, len(self.own), dim, dtype=dtype, device=device)
         self.written = torch.zeros(crops, rows, dtype=torch.bool, device=device)
@@ -48,9 +53,19 @@ class MemoryBank:
         """Takes all rows for unwritten: what is clustered next are those written from now on."""
         self.written.zero_()
 
-    def cluster(
-        self, crop: int, clusters: int, iterations: int = 10, seed: int = 0, refill: bool = True
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def cluster_heads(self, clusters: Sequence[int], prototypes, iterations: int, seeds: Sequence[int]) -> list[torch.Tensor]:
+        """K-means for each head, that of crop h mod crops for head h → the clusters (rows,) of all rows, a head.
+
+        The centroids become the prototypes of the head (`models.heads.Prototypes`).
+        """
+        assigned = []
+        for head, (count, seed) in enumerate(zip(clusters, seeds)):
+            centroids, of_head = self.cluster(head % len(self.table), count, iterations, seed)
+            prototypes.set_(head, centroids)
+            assigned.append(of_head)
+        return assigned
+
+    def cluster(self, crop: int, clusters: int, iterations: int = 10, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
         """→ centroids (K, D) float32, assignments (rows,) int64 of all global rows, -100 for rows never written.
 
         Both are the same on every rank, for any number of ranks. Raises ClusteringError for more clusters than written rows.
@@ -59,7 +74,7 @@ class MemoryBank:
         mine = written[self.own]
         # k-means numbers its rows without gaps: by their place among the written ones
         numbers = (written.cumsum(0) - 1)[self.own[mine]]
-        centroids, assigned = spherical_kmeans(self.table[crop, mine], numbers, clusters, iterations, seed, refill)
+        centroids, assigned = spherical_kmeans(self.table[crop, mine], numbers, clusters, iterations, seed, self.refill)
         shifted = torch.zeros(len(written), dtype=torch.int64, device=written.device)
         shifted[self.own[mine]] = assigned + 1
         shifted = all_sum(shifted)

@@ -51,6 +51,17 @@ class JointModel(nn.Module):
         slices = embed_slices(self.slice_encoder, pixels, real)
         return slices, volume_embedding(self.masked.volume_encoder(slices, real), real)
 
+    def each_view_alone(self, pixels: torch.Tensor, real: torch.Tensor, masked: torch.Tensor, images: torch.Tensor | None):
+        """As `forward`, but each of the two views by itself, so that in train mode it has its own batch statistics."""
+        halves = [x.chunk(2) if x is not None else (None, None) for x in (pixels, real, masked, images)]
+        outs = [self(*half) for half in zip(*halves)]
+        slices = [int(half.sum()) for half in halves[1]]
+        parts = [out.projections.split([count, len(out.projections) - count]) for out, count in zip(outs, slices)]
+        order = [parts[0][0], parts[1][0], parts[0][1], parts[1][1]]  # slices of both views, then images
+        return outs[0]._replace(
+            volume_embeddings=torch.cat([out.volume_embeddings for out in outs]), projections=torch.cat(order)
+        )
+
     def forward(
         self, pixels: torch.Tensor, real: torch.Tensor, masked: torch.Tensor, images: torch.Tensor | None = None
     ) -> JointOutput:

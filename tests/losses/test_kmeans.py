@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from losses.errors import ClusteringError
-from losses.kmeans import auto_prototypes, first_rows, prototype_counts, spherical_kmeans
+from losses.kmeans import auto_prototypes, first_rows, kmeans_from, prototype_counts, spherical_kmeans
 
 
 def unit(rows, dim, seed=0):
@@ -55,6 +55,16 @@ def test_no_cluster_stays_empty_when_there_are_enough_directions(clusters, copie
     rows = unit(clusters, 16, seed).repeat(copies, 1)
     _, assigned = spherical_kmeans(rows, torch.arange(len(rows)), clusters, iterations=clusters + 10, seed=seed)
     assert len(assigned.unique()) == clusters
+
+
+def test_without_refilling_an_empty_cluster_stays_where_it_is():
+    # rows 0 and 1 are the same, and both are first centroids: the second of them gets no row
+    rows, start = unit(40, 5), torch.tensor([0, 1, 2])
+    rows[1] = rows[0]
+    kept, _ = kmeans_from(rows, torch.arange(40), start, iterations=1, refill=False)
+    assert torch.allclose(kept[1], rows[0], atol=1e-6) and not torch.allclose(kept[0], rows[0], atol=1e-2)
+    refilled, _ = kmeans_from(rows, torch.arange(40), start, iterations=1)
+    assert not torch.allclose(refilled[1], rows[0], atol=1e-2)
 
 
 def test_more_clusters_than_rows_is_an_error_that_says_what_would_do():

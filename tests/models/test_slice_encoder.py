@@ -2,7 +2,7 @@ import pytest
 import torch
 import torchvision
 
-from models.slice_encoder import SliceEncoder, embed_slices, orthogonal_map, set_map
+from models.slice_encoder import SliceEncoder, draw_published_map, embed_slices, orthogonal_map, set_map
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +89,24 @@ def test_the_fixed_map_is_a_seeded_rotation_that_centres_the_features(encoder):
     assert torch.equal(orthogonal_map(960, 48, 3), weight) and not torch.equal(orthogonal_map(960, 48, 4), weight)
     tall = orthogonal_map(20, 48, 0)
     assert torch.allclose(tall.T @ tall, torch.eye(20), atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", [31, 7])
+def test_the_published_map_is_drawn_after_the_convolutions_of_its_resnet(seed):
+    blocks, width = [(3, 64), (4, 128), (6, 256), (3, 512)], 64
+    torch.manual_seed(seed)
+    torch.nn.Conv2d(3, 64, 7, bias=False)
+    for count, planes in blocks:
+        for block in range(count):
+            if block == 0:
+                torch.nn.Conv2d(width, 4 * planes, 1, bias=False)  # the shortcut is made before the block
+            for sizes in [(width, planes, 1), (planes, planes, 3), (planes, 4 * planes, 1)]:
+                torch.nn.Conv2d(*sizes, bias=False)
+            width = 4 * planes
+    theirs = torch.nn.ConvTranspose1d(5888, 640, 1)
+    encoder = SliceEncoder("resnet50", 640, "published")
+    before = torch.get_rng_state()
+    draw_published_map(encoder, seed)
+    assert torch.equal(encoder.to_embedding.weight, theirs.weight[:, :, 0].T)
+    assert torch.equal(encoder.to_embedding.bias, theirs.bias)
+    assert torch.equal(torch.get_rng_state(), before)
