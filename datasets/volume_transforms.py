@@ -34,8 +34,8 @@ def scaled_positions(slices: int, count: torch.Tensor, scale: torch.Tensor) -> t
 def affine(volumes: torch.Tensor, count: torch.Tensor, scales: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
     """Volumes turned by angles (B, 3), radians about the axes (slices, rows, columns), then magnified by scales (B, 3).
 
-    Read linearly. Outside the plane of a slice lies the volume's minimum; along the slices the ends are repeated. Without rotation out of
-    the plane every slice is turned alike.
+    Read linearly. Outside the plane of a slice lies the volume's minimum; along the slices the ends are repeated. Without
+    rotation out of the plane every slice is turned alike.
     """
     _, slices, height, width = volumes.shape
     padding = torch.arange(slices, device=count.device) >= count[:, None]

@@ -39,7 +39,7 @@ def test_centroids_and_assignments_are_those_of_faiss(rows, dim, clusters, group
     similarities = (data.double() @ wanted.double().T).topk(2).values
     assert (similarities[:, 0] - similarities[:, 1]).min() > 1e-6  # no row is a matter of rounding
     centroids, assigned = kmeans_from(data, torch.arange(rows), start, iterations)
-    torch.testing.assert_close(centroids, wanted, rtol=0, atol=1e-6)
+    torch.testing.assert_close(centroids, wanted, rtol=0, atol=2e-6)
     assert torch.equal(assigned, expected)
 
 
@@ -48,7 +48,7 @@ def test_rows_of_any_length_are_clustered_by_direction_as_faiss_does_those_of_un
     wanted, expected = of_faiss(data, torch.arange(7), 5)
     lengths = torch.from_numpy(np.random.default_rng(0).uniform(0.1, 50, (400, 1)))
     centroids, assigned = kmeans_from(data * lengths, torch.arange(400), torch.arange(7), 5)
-    torch.testing.assert_close(centroids, wanted, rtol=0, atol=1e-6)
+    torch.testing.assert_close(centroids, wanted, rtol=0, atol=2e-6)
     assert torch.equal(assigned, expected)
 
 
