@@ -32,10 +32,10 @@ def scaled_positions(slices: int, count: torch.Tensor, scale: torch.Tensor) -> t
 
 
 def affine(volumes: torch.Tensor, count: torch.Tensor, scales: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
-    """Volumes magnified by scales (B, 3) and turned by angles (B, 3), radians about the axes (slices, rows, columns), linearly.
+    """Volumes turned by angles (B, 3), radians about the axes (slices, rows, columns), then magnified by scales (B, 3).
 
-    Outside the plane of a slice lies the volume's minimum; along the slices the ends are repeated. Without rotation out of
-    the plane every slice is turned alike.
+    Read linearly. Outside the plane of a slice lies the volume's minimum; along the slices the ends are repeated. Without
+    rotation out of the plane every slice is turned alike.
     """
     _, slices, height, width = volumes.shape
     padding = torch.arange(slices, device=count.device) >= count[:, None]
@@ -46,13 +46,12 @@ def affine(volumes: torch.Tensor, count: torch.Tensor, scales: torch.Tensor, ang
         rows, columns = _turned_plane(height, width, scales, angles[:, 0])
         grid = torch.stack([_to_grid(columns, width), _to_grid(rows, height)], -1)
         turned = F.grid_sample(volumes, grid, padding_mode="border", align_corners=True)
-        inside = (grid.abs() <= 1).all(-1)[:, None]
-        return torch.where(inside, turned, lowest)
+        return torch.where(_inside(rows, columns, height, width)[:, None], turned, lowest)
     place = _turned_space(volumes, count, scales, angles)  # (B, N, H, W, 3) source voxels
     z = place[..., 0].clamp(min=0).minimum((count - 1).to(place.dtype)[:, None, None, None])
     grid = torch.stack([_to_grid(place[..., 2], width), _to_grid(place[..., 1], height), _to_grid(z, slices)], -1)
     turned = F.grid_sample(volumes[:, None], grid, padding_mode="border", align_corners=True)[:, 0]
-    return torch.where((grid[..., :2].abs() <= 1).all(-1), turned, lowest)
+    return torch.where(_inside(place[..., 1], place[..., 2], height, width), turned, lowest)
 
 
 def anisotropy(volumes: torch.Tensor, count: torch.Tensor, axis: int, factor: torch.Tensor) -> torch.Tensor:
@@ -88,8 +87,9 @@ def bias_field(volumes: torch.Tensor, count: torch.Tensor, coefficients: torch.T
     table = torch.zeros(batch, 4, 4, 4, **kind)
     table[:, order <= 3] = coefficients
     number = torch.arange(slices, **kind)
-    z = (2 * number / (count - 1).clamp(min=1)[:, None] - 1).to(volumes.dtype)
-    z, y, x = z, torch.linspace(-1, 1, height, **kind), torch.linspace(-1, 1, width, **kind)
+    last = (count - 1)[:, None]  # a single slice lies at 0
+    z = ((2 * number - last) / last.clamp(min=1)).clamp(max=1).to(volumes.dtype)
+    y, x = torch.linspace(-1, 1, height, **kind), torch.linspace(-1, 1, width, **kind)
     field = torch.einsum("bijk,wk->bijw", table, x[:, None] ** powers)
     field = torch.einsum("bijw,hj->bihw", field, y[:, None] ** powers)
     return volumes * torch.einsum("bihw,bni->bnhw", field, z[..., None] ** powers).exp()
@@ -132,7 +132,7 @@ def coarse_matrix(size: int, length: torch.Tensor, factor: torch.Tensor) -> torc
     # the coarse grid covers the same extent, about the same middle
     start = (length - samples * factor) / 2
     number = torch.arange(size, device=length.device)
-    taken = (start[:, None] + (number + 0.5) * factor[:, None] - 0.5).round()
+    taken = (start[:, None] + (number + 0.5) * factor[:, None]).floor()  # halves are rounded up
     taken = taken.clamp(min=0).minimum((length - 1).to(taken.dtype)[:, None])
     back = ((number + 0.5 - start[:, None]) / factor[:, None] - 0.5).clamp(min=0)
     back = back.minimum((samples - 1)[:, None])
@@ -160,31 +160,33 @@ def _to_grid(place: torch.Tensor, size: int) -> torch.Tensor:
     return 2 * place / max(size - 1, 1) - 1 if size > 1 else torch.zeros_like(place)
 
 
+def _inside(rows: torch.Tensor, columns: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Whether places are within the pixels, which reach half a step beyond their middles."""
+    return (rows >= -0.5) & (rows < height - 0.5) & (columns >= -0.5) & (columns < width - 0.5)
+
+
 def _turned_plane(height: int, width: int, scales: torch.Tensor, angle: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Source rows and columns (B, H, W) of a plane that is magnified and turned about its middle."""
-    y = torch.arange(height, dtype=scales.dtype, device=scales.device)[:, None] - (height - 1) / 2
-    x = torch.arange(width, dtype=scales.dtype, device=scales.device) - (width - 1) / 2
+    """Source rows and columns (B, H, W) of a plane that is turned about its middle, then magnified."""
+    y = (torch.arange(height, dtype=scales.dtype, device=scales.device)[:, None] - (height - 1) / 2) / scales[:, 1, None, None]
+    x = (torch.arange(width, dtype=scales.dtype, device=scales.device) - (width - 1) / 2) / scales[:, 2, None, None]
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
-    rows = (cos * y + sin * x) / scales[:, 1, None, None] + (height - 1) / 2
-    columns = (cos * x - sin * y) / scales[:, 2, None, None] + (width - 1) / 2
-    return rows, columns
+    return cos * y + sin * x + (height - 1) / 2, cos * x - sin * y + (width - 1) / 2
 
 
 def _turned_space(volumes: torch.Tensor, count: torch.Tensor, scales: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
     sizes = volumes.shape[1:]
     axes = [torch.arange(n, dtype=scales.dtype, device=scales.device) for n in sizes]
     middle = torch.stack([(count - 1) / 2, *[torch.full_like(count, n - 1) / 2 for n in sizes[1:]]], 1).to(scales.dtype)
-    place = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1) - middle[:, None, None, None]
-    return (place @ _rotation(angles).transpose(1, 2)[:, None, None]) / scales[:, None, None, None] + middle[
-        :, None, None, None
-    ]
+    middle, scales = middle[:, None, None, None], scales[:, None, None, None]
+    place = (torch.stack(torch.meshgrid(*axes, indexing="ij"), -1) - middle) / scales
+    return place @ _rotation(angles).transpose(1, 2)[:, None, None] + middle
 
 
 def _rotation(angles: torch.Tensor) -> torch.Tensor:
-    """(B, 3, 3): turns about the slice, row and column axes, one after the other, on (slice, row, column) vectors."""
+    """(B, 3, 3): from a place after the turns about the row, slice and column axes, in TorchIO's order, to the one before."""
     (ca, cb, cc), (sa, sb, sc) = angles.cos().unbind(1), angles.sin().unbind(1)
     o, i = torch.zeros_like(ca), torch.ones_like(ca)
     about_slices = torch.stack([i, o, o, o, ca, sa, o, -sa, ca], 1).view(-1, 3, 3)
-    about_rows = torch.stack([cb, o, sb, o, i, o, -sb, o, cb], 1).view(-1, 3, 3)
+    about_rows = torch.stack([cb, o, -sb, o, i, o, sb, o, cb], 1).view(-1, 3, 3)
     about_columns = torch.stack([cc, sc, o, -sc, cc, o, o, o, i], 1).view(-1, 3, 3)
-    return about_columns @ about_rows @ about_slices
+    return about_rows @ about_slices @ about_columns

@@ -97,7 +97,7 @@ def test_rotation_and_scale_are_those_of_scipy_inside_the_plane():
     angles = torch.deg2rad(torch.tensor([[7.0, -4.0, 9.0], [-10.0, 0.0, 0.0]]).double())
     turned = transforms.affine(volumes, count, scales, angles)
     for row in range(2):
-        matrix = torch.diag(1 / scales[row]) @ transforms._rotation(angles[row : row + 1])[0]
+        matrix = transforms._rotation(angles[row : row + 1])[0] @ torch.diag(1 / scales[row])
         middle = (np.array(volumes.shape[1:]) - 1) / 2
         expected = ndimage.affine_transform(
             volumes[row].numpy(), matrix.numpy(), middle - matrix.numpy() @ middle, order=1, mode="nearest"

@@ -1,6 +1,8 @@
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from models.slice_encoder import SliceEncoder, draw_published_map, embed_slices, orthogonal_map, set_map
 
@@ -36,6 +38,26 @@ def test_features_are_the_four_stages_pooled_and_of_unit_length(encoder):
             assert torch.allclose(part, stage / stage.norm(dim=1, keepdim=True), atol=1e-5)
             start += stage.shape[1]
     assert start == features.shape[1]
+
+
+@pytest.mark.parametrize("embedding", ["unit", "published"])
+@pytest.mark.parametrize("arch, channels", [("resnet18", 3), ("resnet18", 1), ("resnet50", 3)])
+def test_features_are_the_stages_that_torchvision_extracts(arch, channels, embedding):
+    torch.manual_seed(1)
+    encoder = SliceEncoder(arch, 8, embedding).double().eval()
+    plain = getattr(torchvision.models, arch)(weights=None).double().eval()
+    for module in encoder.resnet.modules():  # as after training
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.running_mean, std=0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+    plain.load_state_dict(encoder.resnet.state_dict(), strict=False)
+    layers = [f"layer{number}" for number in (1, 2, 3, 4)]
+    images = torch.randn(2, channels, 41, 56, dtype=torch.float64)
+    with torch.no_grad():
+        stages = create_feature_extractor(plain, layers)(images.expand(-1, 3, -1, -1))
+        parts = [F.normalize(F.adaptive_avg_pool2d(stages[layer], 1).flatten(1), dim=1) for layer in layers]
+        parts += parts[-1:] if embedding == "published" else []
+        torch.testing.assert_close(encoder.features(images), torch.cat(parts, 1), rtol=1e-9, atol=1e-12)
 
 
 def test_the_scale_of_the_map_changes_no_embedding(encoder):

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from models.masked_volume import MaskedVolumeModel
 from models.volume_encoder import VolumeEncoder, volume_embedding
@@ -80,6 +82,19 @@ def test_a_volume_alone_and_in_a_padded_batch_has_the_same_embedding(lengths):
     for row, n in enumerate(lengths):
         assert torch.allclose(together[row], volume_embedding(encoder(slices[row : row + 1, :n]))[0], atol=1e-12)
     assert torch.allclose(together.norm(dim=1), torch.ones(len(lengths)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(1, 20), min_size=2, max_size=5), st.sampled_from(["da018", "da020"]), st.integers(0, 99))
+def test_permuting_the_volumes_of_a_batch_permutes_what_they_become(lengths, sampling, seed):
+    encoder, draws = tiny(sampling=sampling), torch.Generator().manual_seed(seed)
+    slices = torch.randn(len(lengths), max(lengths), 32, generator=draws)
+    real = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    order = torch.randperm(len(lengths), generator=draws)
+    hidden, permuted = encoder(slices, real), encoder(slices[order], real[order])
+    assert torch.allclose(permuted, hidden[order], rtol=1e-10, atol=1e-12)
+    embedded = volume_embedding(hidden, real)
+    assert torch.allclose(volume_embedding(permuted, real[order]), embedded[order], rtol=1e-10, atol=1e-12)
 
 
 def test_features_axis_mixes_features_of_a_fixed_number_of_slices():
