@@ -76,7 +76,8 @@ def _export(network: nn.Module, traced: dict, checked: dict, sizes: dict, path: 
             # deferred: few and many slices take the same path, so nothing has to be decided while tracing
             how = {"strict": False, "prefer_deferred_runtime_asserts_over_guards": True}
             program = torch.export.export(network, (), traced, dynamic_shapes=sizes, **how)
-            graph = torch.onnx.export(program, dynamo=True, input_names=list(traced), output_names=["embeddings"])
+            names = {"input_names": list(traced), "output_names": ["embeddings"], "dynamic_shapes": sizes}
+            graph = torch.onnx.export(program, kwargs=traced, dynamo=True, **names)
             graph.save(temporary)
         difference = compare(network, temporary, checked)
         if not difference < TOLERANCE:
