@@ -10,16 +10,41 @@ SMALL = "--arch resnet18 --epochs 1 --workers 0 --target_shape 8 24 24 --batch_s
 PUBLISHED = "-m torch.distributed.launch --nproc_per_node=2".split()
 
 
-def test_the_published_commands_run_on_the_samples(tmp_path):
-    for name in ("training_data_2D", "training_data_3D", *(path.name for path in ROOT.glob("*.py"))):
+# the published commands, word for word
+STAGE_1 = {
+    "deepcluster": """./vissl/tools/run_distributed_engines.py config=pretrain/deepcluster_v2/deepclusterv2_2crops_resnet
+        config.DATA.TRAIN.DATA_SOURCES=[disk_folder] config.DATA.TRAIN.DATASET_NAMES=[ssl_2d]
+        config.CHECKPOINT.DIR=./weights/2D_SSL_DeepCluster config.OPTIMIZER.num_epochs=105
+        config.DISTRIBUTED.NUM_PROC_PER_NODE=2 config.DISTRIBUTED.NUM_NODES=1 config.DISTRIBUTED.RUN_ID=auto
+        config.HOOKS.TENSORBOARD_SETUP.USE_TENSORBOARD=true""",
+    "swav": """./vissl/tools/run_distributed_engines.py config=pretrain/swav/swav_8node_resnet
+        config.DATA.TRAIN.DATA_SOURCES=[disk_folder] config.DATA.TRAIN.DATASET_NAMES=[ssl_2d]
+        config.CHECKPOINT.DIR=./weights/2D_SSL_SwAV config.OPTIMIZER.num_epochs=105
+        config.DISTRIBUTED.NUM_PROC_PER_NODE=2 config.DISTRIBUTED.NUM_NODES=1 config.DISTRIBUTED.RUN_ID=auto
+        config.HOOKS.TENSORBOARD_SETUP.USE_TENSORBOARD=true""",
+}
+FOLDERS = {"deepcluster": "weights/2D_SSL_DeepCluster", "swav": "weights/2D_SSL_SwAV"}
+SMALL_STAGE_1 = """config.OPTIMIZER.num_epochs=1 config.DATA.TRAIN.BATCHSIZE_PER_REPLICA=32 config.DATA.NUM_DATALOADER_WORKERS=0
+    --arch resnet18 --nmb_crops 2 --size_crops 32 --nmb_prototypes 7""".split()
+
+
+def test_the_published_commands_run_on_the_samples_one_after_the_other(tmp_path):
+    for name in ("training_data_2D", "training_data_3D", "vissl", *(path.name for path in ROOT.glob("*.py"))):
         (tmp_path / name).symlink_to(ROOT / name)
     for method in ("deepcluster", "swav"):
-        first = ["--arch", "resnet18", "--epochs", 1, "--workers", 0, "--batch_size", 32, "--nmb_crops", 2, "--size_crops", 24]
-        assert run(f"ssl_{method}_2D.py", *first, cwd=tmp_path).returncode == 0
-        for script, writes in [(f"mask_{method}_3D.py", f"mask_{method}.pth"), (f"ssl_{method}_3D.py", f"{method}3D.pth")]:
-            done = run(*PUBLISHED, script, *SMALL, cwd=tmp_path)
+        heads = ["7", "7"] if method == "deepcluster" else []
+        convert = "vissl/extra_scripts/convert_vissl_to_torchvision.py --output_dir weights --output_name".split()
+        convert += [method, "--model_url_or_file", f"{FOLDERS[method]}/model_final_checkpoint_phase0.torch"]
+        commands = [
+            (FOLDERS[method], [*STAGE_1[method].split(), *SMALL_STAGE_1, *heads]),
+            (f"weights/resnet_{method}2D.pth", convert),
+            (f"weights/mask_{method}.pth", [*PUBLISHED, f"mask_{method}_3D.py", *SMALL]),
+            (f"weights/{method}3D.pth", [*PUBLISHED, f"ssl_{method}_3D.py", *SMALL]),
+        ]
+        for writes, command in commands:
+            done = run(*command, cwd=tmp_path)
             assert done.returncode == 0, done.stderr[-2000:]
-            assert (tmp_path / "weights" / writes).exists()
+            assert (tmp_path / writes).exists()
 
 
 def pipeline(cwd, data, *more):
