@@ -1,5 +1,6 @@
 """Weights and inputs of the stored reference arrays: drawn by name, so that anybody can rebuild them."""
 
+import json
 import math
 import zlib
 from pathlib import Path
@@ -40,3 +41,38 @@ def fill(module: torch.nn.Module, seed: int, prefix: str = "") -> None:
 
 def inputs(name: str, seed: int, shape, dtype=torch.float64) -> torch.Tensor:
     return torch.tensor(draw(name, seed, shape).astype(np.float32)).to(dtype)
+
+
+class Stored:
+    """One file of stored arrays, with what is drawn beside it."""
+
+    def __init__(self, name):
+        self.name, self.arrays = name, np.load(FOLDER / f"{name}.npz")
+        self.seed = int(self.arrays["seed"])
+
+    def state(self, case, dtype):
+        """The weights of a case, by published names and in the order of its index."""
+        shapes = json.loads((FOLDER / "weights_index.json").read_text())[case]["tensors"]
+        return {name: tensor(name, self.seed, torch.empty(shape, dtype=dtype)) for name, shape in shapes.items()}
+
+    def check(self, key, value):
+        """float64 by its probe to 1e-9, float32 to ten times what the published code itself differs by."""
+        array = value.detach().numpy()
+        if array.dtype == np.float64:
+            probe = draw("probe/" + key, self.seed, array.size)
+            dot, norm = self.arrays[f"{key}_f64_probe"]
+            found = np.linalg.norm(array)
+            assert abs(found - norm) <= 1e-9 * norm, key
+            assert abs(array.ravel() @ probe - dot) <= 1e-9 * norm * np.sqrt(array.size), key
+            parts = {f"{key}_f64": array, f"{key}_f64_every8": array[:, ::8], f"{key}_f64_first_slice": array[:, 0]}
+            for name in parts.keys() & set(self.arrays.files):
+                whole = self.arrays[name]
+                assert np.linalg.norm(parts[name] - whole) <= 1e-9 * np.linalg.norm(whole), name
+        else:
+            whole = self.arrays[f"{key}_f32"]
+            assert np.linalg.norm(array - whole) <= self.tolerance(key) * np.linalg.norm(whole), key
+
+    def tolerance(self, key):
+        """For float32: ten times what the published code itself differs by between its two types, but not below 1e-6."""
+        listed = json.loads((FOLDER / "differences_f32_f64.json").read_text())[f"{self.name}.npz"]
+        return max(1e-6, 10 * listed[key]["rel_l2"])

@@ -1,16 +1,10 @@
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.masked_volume import MaskedVolumeModel
 from models.volume_encoder import VolumeEncoder, volume_embedding
-from tests import reference_recipe as recipe
-
-has_reference = pytest.mark.skipif(not recipe.FOLDER.exists(), reason="the stored arrays are not here")
-CASES = [(axis, sampling) for axis in ("slices", "features") for sampling in ("da018", "da020")]
 
 
 @pytest.fixture(autouse=True)
@@ -18,43 +12,6 @@ def float64_grid():
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
-
-
-def probe(name, seed, array):
-    return [array.ravel() @ recipe.draw("probe/" + name, seed, array.size), np.linalg.norm(array)]
-
-
-def stored_case(kind, axis, sampling):
-    stored = np.load(recipe.FOLDER / f"{kind}_{axis.removesuffix('s')}_axis_{sampling}.npz")
-    return stored, int(stored["seed"]), VolumeEncoder(axis=axis, sampling=sampling).double().eval()
-
-
-@has_reference
-@pytest.mark.parametrize("axis, sampling", CASES)
-def test_equals_the_published_encoder_and_volume_embedding(axis, sampling):
-    stored, seed, encoder = stored_case("encoder", axis, sampling)
-    recipe.fill(encoder, seed, prefix="inter.encoder.")
-    with torch.no_grad():
-        hidden = encoder(recipe.inputs("input/slice_embeddings", seed, (2, 64, 640)))
-    assert np.allclose(probe("layer3", seed, hidden.numpy()), stored["layer3_f64_probe"], rtol=1e-9)
-    assert np.allclose(volume_embedding(hidden), stored["volume_f64"], rtol=1e-9, atol=1e-13)
-
-
-@has_reference
-@pytest.mark.parametrize("axis, sampling", CASES)
-def test_equals_the_published_masked_model(axis, sampling):
-    stored, seed, encoder = stored_case("masked", axis, sampling)
-    model = MaskedVolumeModel(encoder, token_alone=True).double().eval()
-    names = {"token": "mask_token", "decoder.weight": "decoder.weight", "decoder.bias": "decoder.bias"}
-    published = {k: names.get(k) or k.replace("volume_encoder.", "encoder.encoder.") for k in model.state_dict()}
-    model.load_state_dict({k: recipe.tensor(published[k], seed, v) for k, v in model.state_dict().items()})
-    with torch.no_grad():
-        out = model(
-            recipe.inputs("input/view1", seed, (2, 64, 640)),
-            torch.ones(2, 64, dtype=torch.bool),
-            torch.tensor(stored["mask"])[..., 0].bool(),
-        )
-    assert np.allclose(probe("output", seed, out.numpy()), stored["output_f64_probe"], rtol=1e-9)
 
 
 def tiny(**changes):
