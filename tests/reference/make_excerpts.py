@@ -21,7 +21,7 @@ def attention_weights(rng) -> dict[str, np.ndarray]:
         "rel_pos_bias.mlp.0.0.weight": (DIM // 4, 1), "rel_pos_bias.mlp.0.0.bias": (DIM // 4,),
         "rel_pos_bias.mlp.1.0.weight": (DIM // 4, DIM // 4), "rel_pos_bias.mlp.1.0.bias": (DIM // 4,),
         "rel_pos_bias.mlp.2.weight": (1, DIM // 4), "rel_pos_bias.mlp.2.bias": (1,),
-        "to_q.weight": (inner, DIM // HEADS, 1), "to_k.weight": (inner, DIM // HEADS, 1), "to_v.weight": (inner, DIM // HEADS, 1),
+        **{f"to_{name}.weight": (inner, DIM // HEADS, 1) for name in "qkv"},
         "to_out.weight": (DIM, inner, 1), "to_out.bias": (DIM,),
     }  # fmt: skip
     return {name: rng.standard_normal(shape) / math.sqrt(max(1, math.prod(shape[1:]))) for name, shape in shapes.items()}

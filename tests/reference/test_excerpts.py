@@ -1,4 +1,4 @@
-"""Our functions beside small arrays that straight-line statements in numpy gave: they are in the repository, and need nothing else."""
+"""Our functions beside small arrays that straight-line statements in numpy gave, and that lie in the repository."""
 
 import numpy as np
 import pytest
