@@ -159,7 +159,8 @@ def write_onnx(weights: Weights, output: Path, config: ConvertConfig) -> None:
     print(*said, sep="\n")
     encoders.to(torch.device("cpu"))
     paths = written(output, "onnx", weights)
-    export_slices(encoders.slice_encoder, paths[0])
+    # a grey picture is all that a stem of three channels needs
+    export_slices(encoders.slice_encoder, paths[0], 1 if config.channels == 3 else config.channels)
     if encoders.volume_encoder is not None:
         export_volumes(encoders.slice_encoder, encoders.volume_encoder, paths[1])
 

@@ -71,12 +71,11 @@ class DeformableAttention(nn.Module):
 
     def _positions(self, q: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
         batch, _, items = q.shape
-        # as `key_count`, in whole numbers that an exporter can leave open
-        regular = (items + 2 * self.padding - self.kernel) // self.stride + 1
-        most = torch.sym_max(torch.sym_max(regular, torch.sym_min(items, self.least_keys)), 1)
-        # zeros behind the end, as the convolution's own padding, so that it gives least_keys offsets at least
-        grouped = F.pad(q.reshape(batch * self.groups, -1, items), (0, self.stride * self.least_keys))
-        offsets = self.offset_scale * self.to_offsets(grouped)[..., :most].tanh()
+        # room for the least keys; torch.sym_min and sym_max are min and max, and stay formulas in an exported graph
+        needed = (torch.sym_min(items, self.least_keys) - 1) * self.stride + self.kernel - 2 * self.padding
+        grouped = F.pad(q.reshape(batch * self.groups, -1, items), (0, torch.sym_max(0, needed - items)))
+        offsets = self.offset_scale * self.to_offsets(grouped).tanh()  # as many as key_count(items)
+        most = offsets.shape[-1]
         offsets = offsets.view(batch, self.groups, most).to(torch.promote_types(q.dtype, torch.float32))
         grid = torch.arange(most, device=q.device) + offsets
         return 2 * grid / (keys - 1).clamp(min=1)[:, None, None] - 1

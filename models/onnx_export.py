@@ -1,108 +1,152 @@
-"""Both encoders as ONNX graphs of free sizes, each run once in onnxruntime beside torch before it gets its name."""
+"""f_intra and f_inter as ONNX files, for programs without torch; each is run in onnxruntime and compared first.
 
-import contextlib
-import io
-import logging
+Axes: B batch, C channels, N slices, H W pixels, D embedding. Inputs are float32 and already normalised.
+"""
+
+import copy
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
+import onnx
 import onnxruntime
 import torch
 from torch import nn
-from torch.export import Dim
 
 from .errors import WeightsError
-from .slice_encoder import SliceEncoder
-from .volume_encoder import VolumeEncoder, volume_embedding
+from .slice_encoder import embed_slices
+from .volume_encoder import volume_embedding
 
+OPSET = 18  # has all that is needed, and more programs read it than the newest
 TOLERANCE = 1e-4
-# the tracer wants to know that a picture is larger than one pixel of the last stage; the graph takes smaller ones, too
-HEIGHT, WIDTH = Dim("height", min=33, max=2**14), Dim("width", min=33, max=2**14)
-TRACED, CHECKED = (2, 9), (1, 14)  # volumes and slices, where the number of slices is free
+LARGEST = 2**31 - 2**24  # bytes of weights: a protobuf file ends at 2 GiB, and the graph needs a little of that
 
 
-class Volumes(nn.Module):
-    """Volumes and their masks → volume embeddings, without a step whose result's size depends on values."""
+def export_slices(slice_encoder: nn.Module, path: str | Path, channels: int = 1) -> float:
+    """Writes images (B, C, H, W) → embeddings (B, D); B, H and W are free. Returns the largest difference from torch.
 
-    def __init__(self, slice_encoder: SliceEncoder, volume_encoder: VolumeEncoder):
+    channels: 1 for grey images; a file for another number (that of the stem) needs all the channels of an image.
+    """
+    encoder = _frozen(slice_encoder)
+
+    def trial(batch: int, height: int, width: int) -> tuple[torch.Tensor]:
+        return (_images(batch, channels, height, width),)
+
+    axes = {"images": {0: "batch", 2: "height", 3: "width"}}
+    return _export(encoder, encoder, axes, [trial(2, 40, 48), trial(1, 64, 32), trial(3, 32, 56)], path)
+
+
+def export_volumes(slice_encoder: nn.Module, volume_encoder: nn.Module, path: str | Path) -> float:
+    """Writes volumes (B, N, H, W), real (B, N) bool → embeddings (B, D). Returns the largest difference from torch.
+
+    real: the mask of real slices, which come first; what stands in the others does not matter. All axes are free, but N
+    is fixed to the encoder's for axis="features".
+    """
+    encoder = _frozen(slice_encoder)
+    attention = _frozen(volume_encoder)
+    sizes = [(2, 19, 40, 48), (1, 3, 48, 32), (3, 33, 32, 40)]  # N: with and without room made for the least keys
+    axes = {"volumes": {0: "batch", 1: "slices", 2: "height", 3: "width"}, "real": {0: "batch", 1: "slices"}}
+    if volume_encoder.axis == "features":
+        fixed = volume_encoder.layers[0].attention.to_out.out_channels
+        sizes = [(batch, fixed, height, width) for batch, _, height, width in sizes]
+        axes = {name: {axis: free for axis, free in frees.items() if free != "slices"} for name, frees in axes.items()}
+
+    def expected(volumes: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        return volume_embedding(attention(embed_slices(encoder, volumes, real), real), real)
+
+    def trial(batch: int, slices: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+        real = torch.arange(slices).expand(batch, -1) < torch.tensor([slices] * (batch - 1) + [slices - slices // 3])[:, None]
+        return _images(batch, slices, height, width), real
+
+    return _export(VolumeGraph(encoder, attention), expected, axes, [trial(*size) for size in sizes], path)
+
+
+class VolumeGraph(nn.Module):
+    """Volumes and their mask → volume embeddings, as one graph without indexing by the mask.
+
+    In eval mode no slice changes another's embedding, so that the padding may go through the encoder too, and is then dropped.
+    """
+
+    def __init__(self, slice_encoder: nn.Module, volume_encoder: nn.Module):
         super().__init__()
         self.slice_encoder, self.volume_encoder = slice_encoder, volume_encoder
 
     def forward(self, volumes: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        # in eval mode padding may go through f_intra: it touches no statistics, and nothing reads what comes out
-        slices = self.slice_encoder(volumes.flatten(0, 1)[:, None]).unflatten(0, volumes.shape[:2]) * real[..., None]
-        return volume_embedding(self.volume_encoder(slices, real), real)
+        embedded = self.slice_encoder(volumes.flatten(0, 1)[:, None])  # (B·N, D)
+        embedded = embedded.unflatten(0, (-1, volumes.shape[1]))
+        embedded = torch.where(real[..., None], embedded, 0.0)  # no product: padding may hold what is not finite
+        return volume_embedding(self.volume_encoder(embedded, real), real)
 
 
-def export_slices(slice_encoder: SliceEncoder, path: Path) -> None:
-    """`images` (batch, channels, height, width) float32, normalised → `embeddings` (batch, D).
+def _export(
+    graph: nn.Module,
+    expected: Callable,
+    axes: dict[str, dict[int, str]],
+    trials: list[tuple[torch.Tensor, ...]],
+    path: str | Path,
+) -> float:
+    """Traces `graph` on the first trial, writes it, runs it on all trials, and only then gives the file its name.
 
-    One channel where the stem takes three, of which grey pictures need one. Raises `WeightsError` as `_export` does.
+    axes: the name of each free axis by its number, for each input.
     """
-    channels = slice_encoder.resnet.conv1.in_channels
-    channels = 1 if channels == 3 else channels
-    sizes = {"images": {0: Dim("batch"), 2: HEIGHT, 3: WIDTH}}
-    traced, checked = torch.randn(2, channels, 64, 48), torch.randn(3, channels, 40, 56)
-    _export(slice_encoder, {"images": traced}, {"images": checked}, sizes, path)
-
-
-def export_volumes(slice_encoder: SliceEncoder, volume_encoder: VolumeEncoder, path: Path) -> None:
-    """`volumes` (batch, slices, height, width) float32, normalised, `real` (batch, slices) bool → `embeddings` (batch, D).
-
-    Real slices come first. Their number is free, unless f_inter is bound to one. Raises `WeightsError` as `_export` does.
-    """
-    free = {0: Dim("batch"), 1: Dim("slices")} if volume_encoder.slices is None else {0: Dim("batch")}
-    sizes = {"volumes": {**free, 2: HEIGHT, 3: WIDTH}, "real": free}
-
-    def example(batch: int, slices: int, height: int, width: int) -> dict[str, torch.Tensor]:
-        slices = volume_encoder.slices or slices
-        count = slices - torch.arange(batch)[:, None] * (volume_encoder.slices is None)
-        return {"volumes": torch.randn(batch, slices, height, width), "real": torch.arange(slices) < count}
-
-    _export(Volumes(slice_encoder, volume_encoder), example(*TRACED, 40, 48), example(*CHECKED, 48, 40), sizes, path)
-
-
-def _export(network: nn.Module, traced: dict, checked: dict, sizes: dict, path: Path) -> None:
-    """Traces the network, and compares graph and network on an input of other sizes.
-
-    Raises `WeightsError` when they differ by more than 1e-4; nothing is left at `path` then.
-    """
-    network = network.float().eval()
+    path = Path(path)
+    if path.is_dir() or not path.parent.is_dir():
+        raise WeightsError(f"{path} cannot be written; name a file in a folder that is there.")
+    if sum(tensor.nbytes for tensor in graph.state_dict().values()) > LARGEST:
+        raise WeightsError(f"{path} would be larger than 2 GB, which no ONNX file can be; export a smaller network.")
+    with torch.no_grad():
+        references = [expected(*trial) for trial in trials]
+    if not all(reference.isfinite().all() for reference in references):
+        raise WeightsError(f"{path} is not written, because the embeddings are not finite; export other weights.")
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with torch.no_grad(), quiet():
-            # deferred: few and many slices take the same path, so nothing has to be decided while tracing
-            how = {"strict": False, "prefer_deferred_runtime_asserts_over_guards": True}
-            program = torch.export.export(network, (), traced, dynamic_shapes=sizes, **how)
-            names = {"input_names": list(traced), "output_names": ["embeddings"], "dynamic_shapes": sizes}
-            graph = torch.onnx.export(program, kwargs=traced, dynamo=True, **names)
-            graph.save(temporary)
-        difference = compare(network, temporary, checked)
-        if not difference < TOLERANCE:
-            raise WeightsError(f"{path} would differ from the network by {difference:.1e}; report this, with torch's version.")
+        with open(temporary, "wb") as file:
+            file.write(_traced(graph, trials[0], axes).SerializeToString())
+            file.flush()
+            os.fsync(file.fileno())
+        onnx.checker.check_model(temporary, full_check=True)
+        difference = max(
+            float((found - reference).abs().max()) for found, reference in zip(_run(temporary, axes, trials), references)
+        )
+        if not difference <= TOLERANCE:  # so written, NaN is refused
+            raise WeightsError(
+                f"{path} is not written, because onnxruntime {onnxruntime.__version__} and torch {torch.__version__} differ by "
+                f"{difference:.1e} on it, and {TOLERANCE:.0e} is allowed; install the locked versions (requirements.txt)."
+            )
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+    return difference
 
 
-def compare(network: nn.Module, path: Path, inputs: dict[str, torch.Tensor]) -> float:
-    """The largest absolute difference between a graph in onnxruntime and the network."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    with torch.no_grad():
-        expected = network(**inputs).numpy()
-    return float(np.abs(session.run(None, {name: value.numpy() for name, value in inputs.items()})[0] - expected).max())
+def _traced(graph: nn.Module, example: tuple[torch.Tensor, ...], axes: dict[str, dict[int, str]]) -> onnx.ModelProto:
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # two inputs share an axis, and the exporter says so
+        model = torch.onnx.export(
+            graph, example, input_names=list(axes), output_names=["embeddings"], opset_version=OPSET, dynamo=True,
+            dynamic_shapes=tuple(axes.values()), verbose=False,
+        ).model_proto  # fmt: skip
+    for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        del part.metadata_props[:]  # the trace of each node: paths of this machine, and no use to a reader
+    return model
 
 
-@contextlib.contextmanager
-def quiet():
-    """Exporters tell a long story; errors are raised, and the rest is of no use to anybody here."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
+def _run(path: Path, axes: dict[str, dict[int, str]], trials: list[tuple[torch.Tensor, ...]]) -> list[torch.Tensor]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return [
+        torch.from_numpy(session.run(None, {name: tensor.numpy() for name, tensor in zip(axes, trial)})[0]) for trial in trials
+    ]
+
+
+def _frozen(module: nn.Module) -> nn.Module:
+    """A copy in eval mode, float32, on the CPU; the module itself may be in training elsewhere."""
+    return copy.deepcopy(module).cpu().float().eval()
+
+
+def _images(*shape: int) -> torch.Tensor:
+    """Noise of a brightness that differs between the images: slices that are all alike would hide errors in their order."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(shape, generator=generator) + 2 * torch.randn(*shape[:-2], 1, 1, generator=generator)
