@@ -1,14 +1,18 @@
-"""Weights and inputs of the stored reference arrays: drawn by name, so that anybody can rebuild them."""
+"""Weights and inputs of the stored reference arrays, drawn by name, so that anybody can rebuild them; and how to compare."""
 
 import json
 import math
 import zlib
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 FOLDER = Path(__file__).parents[1].parent / "shared" / "reference"
+# relative: how near two float64 computations of the same thing have to be
+FLOAT64 = 1e-9
 
 
 def draw(name: str, seed: int, shape) -> np.ndarray:
@@ -43,36 +47,53 @@ def inputs(name: str, seed: int, shape, dtype=torch.float64) -> torch.Tensor:
     return torch.tensor(draw(name, seed, shape).astype(np.float32)).to(dtype)
 
 
-class Stored:
-    """One file of stored arrays, with what is drawn beside it."""
+def load(file: str):
+    """A stored file; where the arrays are absent, the test is skipped."""
+    if not FOLDER.exists():
+        pytest.skip("the stored arrays are not here")
+    return np.load(FOLDER / file)
 
-    def __init__(self, name):
-        self.name, self.arrays = name, np.load(FOLDER / f"{name}.npz")
-        self.seed = int(self.arrays["seed"])
 
-    def state(self, case, dtype):
-        """The weights of a case, by published names and in the order of its index."""
-        shapes = json.loads((FOLDER / "weights_index.json").read_text())[case]["tensors"]
-        return {name: tensor(name, self.seed, torch.empty(shape, dtype=dtype)) for name, shape in shapes.items()}
+@contextmanager
+def default_dtype(dtype: torch.dtype):
+    """The arrays were made with it set: a grid of whole numbers would otherwise be rounded to float32."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
-    def check(self, key, value):
-        """float64 by its probe to 1e-9, float32 to ten times what the published code itself differs by."""
-        array = value.detach().numpy()
-        if array.dtype == np.float64:
-            probe = draw("probe/" + key, self.seed, array.size)
-            dot, norm = self.arrays[f"{key}_f64_probe"]
-            found = np.linalg.norm(array)
-            assert abs(found - norm) <= 1e-9 * norm, key
-            assert abs(array.ravel() @ probe - dot) <= 1e-9 * norm * np.sqrt(array.size), key
-            for end, part in [("", ...), ("_every8", np.s_[:, ::8]), ("_first_slice", np.s_[:, 0])]:
-                if f"{key}_f64{end}" in self.arrays:
-                    whole = self.arrays[f"{key}_f64{end}"]
-                    assert np.linalg.norm(array[part] - whole) <= 1e-9 * np.linalg.norm(whole), key + end
-        else:
-            whole = self.arrays[f"{key}_f32"]
-            assert np.linalg.norm(array - whole) <= self.tolerance(key) * np.linalg.norm(whole), key
 
-    def tolerance(self, key):
-        """For float32: ten times what the published code itself differs by between its two types, but not below 1e-6."""
-        listed = json.loads((FOLDER / "differences_f32_f64.json").read_text())[f"{self.name}.npz"]
-        return max(1e-6, 10 * listed[key]["rel_l2"])
+def probe(name: str, seed: int, array: np.ndarray) -> list[float]:
+    """[dot product with a drawn direction, L2 norm]: two numbers that stand for an array."""
+    return [array.ravel() @ draw("probe/" + name, seed, array.size), np.linalg.norm(array)]
+
+
+def assert_probe(stored, name: str, array) -> None:
+    array = np.asarray(array)
+    np.testing.assert_allclose(probe(name, int(stored["seed"]), array), stored[f"{name}_f64_probe"], rtol=FLOAT64, err_msg=name)
+
+
+def differences(ours, wanted) -> tuple[float, float]:
+    """(largest absolute difference, relative L2 difference)."""
+    ours, wanted = np.asarray(ours, np.float64), np.asarray(wanted, np.float64)
+    assert ours.shape == wanted.shape
+    return float(np.abs(ours - wanted).max()), float(np.linalg.norm(ours - wanted) / np.linalg.norm(wanted))
+
+
+def assert_float64(ours, wanted, what: str) -> None:
+    largest, relative = differences(ours, wanted)
+    assert relative <= FLOAT64 and largest <= FLOAT64 * np.abs(wanted).max(), (what, largest, relative)
+
+
+def float32_limits(file: str, name: str) -> tuple[float, float]:
+    """Ten times the two differences between float32 and float64 of the code that made the array, 1e-6 relative at least."""
+    listed = json.loads((FOLDER / "differences_f32_f64.json").read_text())[file][name]
+    return max(10 * listed["max_abs"], 1e-6 * listed["max_abs_value"]), max(10 * listed["rel_l2"], 1e-6)
+
+
+def assert_float32(ours, wanted, file: str, name: str) -> None:
+    largest, relative = differences(ours, wanted)
+    largest_allowed, relative_allowed = float32_limits(file, name)
+    assert relative <= relative_allowed and largest <= largest_allowed, (file, name, largest, relative)

@@ -4,7 +4,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.masked_volume import MaskedVolumeModel
 from models.volume_encoder import VolumeEncoder, volume_embedding
+from tests import reference_recipe as recipe
+
+CASES = [(axis, sampling) for axis in ("slices", "features") for sampling in ("da018", "da020")]
 
 
 @pytest.fixture(autouse=True)
@@ -12,6 +16,23 @@ def float64_grid():
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("axis, sampling", CASES)
+def test_equals_the_published_masked_model(axis, sampling):
+    stored = recipe.load(f"masked_{axis.removesuffix('s')}_axis_{sampling}.npz")
+    seed, encoder = int(stored["seed"]), VolumeEncoder(axis=axis, sampling=sampling)
+    model = MaskedVolumeModel(encoder, token_alone=True).double().eval()
+    names = {"token": "mask_token", "decoder.weight": "decoder.weight", "decoder.bias": "decoder.bias"}
+    published = {k: names.get(k) or k.replace("volume_encoder.", "encoder.encoder.") for k in model.state_dict()}
+    model.load_state_dict({k: recipe.tensor(published[k], seed, v) for k, v in model.state_dict().items()})
+    with torch.no_grad():
+        out = model(
+            recipe.inputs("input/view1", seed, (2, 64, 640)),
+            torch.ones(2, 64, dtype=torch.bool),
+            torch.tensor(stored["mask"])[..., 0].bool(),
+        )
+    recipe.assert_probe(stored, "output", out)
 
 
 def tiny(**changes):

@@ -1,5 +1,8 @@
 """Our networks with the published settings give the stored outputs of the published code."""
 
+import json
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -26,6 +29,36 @@ def default_type(request):
     torch.set_default_dtype(torch.float32)
 
 
+class Stored:
+    """One file of stored arrays, with what is drawn beside it."""
+
+    def __init__(self, name):
+        self.name, self.arrays = name, np.load(recipe.FOLDER / f"{name}.npz")
+        self.seed = int(self.arrays["seed"])
+
+    def state(self, case, dtype):
+        """The weights of a case, by published names and in the order of its index."""
+        shapes = json.loads((recipe.FOLDER / "weights_index.json").read_text())[case]["tensors"]
+        return {name: recipe.tensor(name, self.seed, torch.empty(shape, dtype=dtype)) for name, shape in shapes.items()}
+
+    def check(self, key, value):
+        """float64 by its probe to 1e-9, float32 to ten times what the published code itself differs by."""
+        array = value.detach().numpy()
+        if array.dtype == np.float64:
+            probe = recipe.draw("probe/" + key, self.seed, array.size)
+            dot, norm = self.arrays[f"{key}_f64_probe"]
+            found = np.linalg.norm(array)
+            assert abs(found - norm) <= 1e-9 * norm, key
+            assert abs(array.ravel() @ probe - dot) <= 1e-9 * norm * np.sqrt(array.size), key
+            if f"{key}_f64" in self.arrays:
+                whole = self.arrays[f"{key}_f64"]
+                assert np.linalg.norm(array - whole) <= 1e-9 * np.linalg.norm(whole), key
+        else:
+            listed = json.loads((recipe.FOLDER / "differences_f32_f64.json").read_text())[f"{self.name}.npz"][key]
+            whole = self.arrays[f"{key}_f32"]
+            assert np.linalg.norm(array - whole) <= max(1e-6, 10 * listed["rel_l2"]) * np.linalg.norm(whole), key
+
+
 def volumes(seed, name, shape, dtype):
     return recipe.inputs(name, seed, shape, dtype), torch.ones(shape[:2], dtype=torch.bool)
 
@@ -38,7 +71,7 @@ def load(module, state):
 
 @TYPES
 def test_slice_features_and_embeddings(dtype):
-    stored = recipe.Stored("slice_features")
+    stored = Stored("slice_features")
     state = stored.state("slice_features", dtype)
     weight = state.pop("deconv.weight")
     encoder = SliceEncoder("resnet50", 640, "published")
@@ -54,7 +87,7 @@ def test_slice_features_and_embeddings(dtype):
 @SAMPLINGS
 @TYPES
 def test_images_to_volume_and_scores(dtype, sampling):
-    stored = recipe.Stored(f"full_model_{sampling}")
+    stored = Stored(f"full_model_{sampling}")
     found = from_released({f"module.{name}": value for name, value in stored.state("full_model", dtype).items()})
     f_intra = SliceEncoder("resnet50", 640, "published")
     f_inter = VolumeEncoder(axis="features", sampling=sampling, identity=False)
@@ -72,7 +105,7 @@ def test_images_to_volume_and_scores(dtype, sampling):
 @pytest.mark.parametrize("axis", ["features", "slices"])
 def test_masked_output_loss_and_gradients(axis, dtype, sampling):
     case = {"features": "masked_feature_axis", "slices": "masked_slice_axis"}[axis]
-    stored = recipe.Stored(f"{case}_{sampling}")
+    stored = Stored(f"{case}_{sampling}")
     found = from_released({f"module.{name}": value for name, value in stored.state(case, dtype).items()})
     model = MaskedVolumeModel(VolumeEncoder(axis=axis, sampling=sampling, identity=False), 640, token_alone=True)
     load(model, {name.removeprefix("masked."): value for name, value in found["state"].items()})
