@@ -25,7 +25,7 @@ from engine.errors import UserError, speaking_to_people
 from engine.model_card import model_card
 from engine.weights import FORMAT_VERSION, write_weights
 from models.onnx_export import export_slices, export_volumes
-from models.pretrained import DEFAULTS, RESNET, load_encoders
+from models.pretrained import DEFAULTS, OTHER_HEADS, RESNET, load_encoders
 from models.released import to_released
 from models.slice_encoder import adapt_stem
 from models.vissl import to_vissl
@@ -89,7 +89,7 @@ def about(weights: Weights) -> dict:
 def resnet_of(weights: Weights) -> dict[str, torch.Tensor]:
     """The ResNet alone, by torchvision's names, without a classifier."""
     if weights.stage == "image":
-        return {name: value for name, value in weights.state.items() if not name.startswith("fc.")}
+        return {name: value for name, value in weights.state.items() if not name.startswith(OTHER_HEADS)}
     state = {name.removeprefix(RESNET): value for name, value in weights.state.items() if name.startswith(RESNET)}
     if not state:
         raise UserError(f"{weights.path} holds no ResNet; convert the file of stage 1 that belongs to it.")

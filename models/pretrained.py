@@ -26,6 +26,8 @@ DEFAULTS = {
 # the seed of the published scripts, by which stages 2 and 3 drew one and the same map
 PUBLISHED_SEED = 31
 RESNET = "slice_encoder.resnet."
+# what ResNet files of others have besides: a classifier, SwAV's own heads
+OTHER_HEADS = ("fc.", "projection_head.", "prototypes")
 
 
 def make_encoders(config, identity: bool = True) -> tuple[SliceEncoder, VolumeEncoder]:
@@ -45,12 +47,12 @@ def make_encoders(config, identity: bool = True) -> tuple[SliceEncoder, VolumeEn
 def load_resnet(encoder: SliceEncoder, path: str | Path) -> str:
     """Loads a ResNet of stage 1 (ours, published, VISSL's, torchvision's) into the encoder; says what was loaded."""
     weights = expect_stage(path, "image")
-    found = architecture(weights.state)
+    found = known_architecture(weights)
     if found != encoder.arch:
         raise WeightsError(
             f"{path} holds a {found}, but --arch is {encoder.arch}; name a {encoder.arch} file, or set --arch {found}."
         )
-    return _load(encoder.resnet, _fit_stem(weights.state, "conv1.weight", encoder), weights, left_out=("fc.",))
+    return _load(encoder.resnet, _fit_stem(weights.state, "conv1.weight", encoder), weights, left_out=OTHER_HEADS)
 
 
 def load_joint_start(model: JointModel, resnet: str | Path, mask: str | Path, seed: int) -> list[str]:
@@ -126,7 +128,7 @@ def load_encoders(
     config, state, said = {**DEFAULTS, **weights.config}, weights.state, []
     if weights.stage == "image":
         encoder = SliceEncoder(known_architecture(weights), channels=channels)
-        said = [_load(encoder.resnet, _fit_stem(state, "conv1.weight", encoder), weights, left_out=("fc.",))]
+        said = [_load(encoder.resnet, _fit_stem(state, "conv1.weight", encoder), weights, left_out=OTHER_HEADS)]
         return Encoders(encoder, None, weights.config), said
     told = "sampling" in weights.config or config["attention"] == "slices"
     config["sampling"] = sampling or (config["sampling"] if told else "da018")

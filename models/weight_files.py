@@ -141,8 +141,10 @@ def _is_flat(state: dict) -> bool:
 
 
 def _plain_resnet(content: dict) -> dict | None:
-    """A state dict by torchvision's names, as torchvision, timm and the published stage 1 have them; `fc` is left out."""
-    state = {name.removeprefix("module."): value for name, value in content.items()}
-    if not _is_flat(state):
-        return None
-    return {"origin": "a plain ResNet", "stage": "image", "state": state}
+    """A state dict by the names of torchvision, timm and the published stage 1, bare or in a checkpoint."""
+    for held in (content, content.get("state_dict"), content.get("model")):
+        if isinstance(held, dict):
+            state = {str(name).removeprefix("module."): value for name, value in held.items()}
+            if _is_flat(state):
+                return {"origin": "a plain ResNet", "stage": "image", "state": state}
+    return None

@@ -2,6 +2,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
+import torchvision
 
 from models.errors import WeightsError
 from models.joint import JointModel
@@ -77,6 +78,9 @@ def test_another_architecture_is_named_with_the_flag_that_would_do(files):
     folder = files[0]
     with pytest.raises(WeightsError, match=r"resnet\.pth holds a resnet18, but --arch is resnet50"):
         load_resnet(SliceEncoder("resnet50", 8), folder / "resnet.pth")
+    torch.save(torchvision.models.resnet152().state_dict(), folder / "deep.pth")
+    with pytest.raises(WeightsError, match=r"deep\.pth holds a network of 50 blocks; ResNet-18, 34, 50 and 101 are known"):
+        load_resnet(SliceEncoder("resnet50", 8), folder / "deep.pth")
     with pytest.raises(WeightsError, match=r"mask\.pth was made with --d_model 640, not 32"):
         load_masked(SliceEncoder("resnet18", 32), MaskedVolumeModel(VolumeEncoder(32, 1), 32), folder / "mask.pth")
     with pytest.raises(WeightsError, match=r"resnet\.pth is from stage 1"):

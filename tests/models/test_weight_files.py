@@ -67,6 +67,20 @@ def test_a_number_of_an_old_numpy_does_not_keep_a_checkpoint_from_being_read(tmp
     assert read_weights(tmp_path / "old.pth").stage == "mask"
 
 
+def test_a_resnet_in_a_checkpoint_of_several_processes_is_found_and_other_heads_are_left_out(tmp_path):
+    state = released.drawn(released.resnet_shapes("resnet18"), 2)
+    heads = {
+        "fc.weight": torch.ones(3, 512),
+        "projection_head.0.weight": torch.ones(4, 512),
+        "prototypes.weight": torch.ones(5, 4),
+    }
+    for kind in ("state_dict", "model"):
+        torch.save({"epoch": 3, kind: {f"module.{n}": v for n, v in (state | heads).items()}}, tmp_path / "swav.pth.tar")
+        encoders, said = load_encoders(tmp_path / "swav.pth.tar")
+        assert said[0].endswith("120 tensors loaded, 0 missing, 3 unexpected (fc, projection_head, prototypes)")
+        assert torch.equal(encoders.slice_encoder.resnet.conv1.weight, state["conv1.weight"])
+
+
 def test_what_is_said_counts_loaded_missing_and_unexpected_tensors(files):
     _, said = load_encoders(files[0] / "deepcluster3D.pth")
     assert "0.0.18" in said[0] and "--sampling" in said[0]

@@ -73,14 +73,14 @@ def test_same_seed_same_weights_for_0_1_and_4_workers(script, data, here):
     assert same(ends[0], ends[1]) and same(ends[0], ends[2]) and not same(ends[0], other)
 
 
-def test_a_run_stopped_after_an_epoch_ends_as_one_that_was_not(data, here):
-    whole = train(
-        "ssl_deepcluster_2D", data, "--epochs", 3, "--workers", 0, "--dump_path", "runs/whole", "--checkpoint_name", "a.pth"
-    )
+@pytest.mark.parametrize("bank", ["complete", "published"])
+def test_a_run_stopped_after_an_epoch_ends_as_one_that_was_not(data, here, bank):
+    words = ["--epochs", 3, "--workers", 0, "--bank", bank]
+    whole = train("ssl_deepcluster_2D", data, *words, "--dump_path", "runs/whole", "--checkpoint_name", "a.pth")
     shutil.copytree("runs/whole", "runs/cut")
     checkpoints = here / "runs/cut/checkpoints"
     shutil.rmtree(sorted(checkpoints.glob("step-*"))[-1])  # as if it had stopped after its second epoch
-    words = ["--epochs", 3, "--workers", 0, "--dump_path", "runs/cut", "--checkpoint_name", "b.pth"]
+    words += ["--dump_path", "runs/cut", "--checkpoint_name", "b.pth"]
     edited = (here / "runs/cut/config.yaml").read_text().replace("runs/whole", "runs/cut").replace("a.pth", "b.pth")
     (here / "runs/cut/config.yaml").write_text(edited)
     assert same(train("ssl_deepcluster_2D", data, *words), whole)
