@@ -25,6 +25,8 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 from measure import Result, compare  # noqa: E402
 
+from engine.processes import keep_freed_memory  # noqa: E402
+
 PARTS = ("views",)
 KEPT = 0.8  # the share of a stored ratio below which --check fails
 
@@ -41,6 +43,7 @@ class Flags:
 
 def main(flags: Flags) -> int:
     torch.set_num_threads(flags.threads)
+    keep_freed_memory()  # as every run does
     unknown = set(flags.only) - set(PARTS)
     if unknown:
         print(f"error: --only {' '.join(sorted(unknown))} is no part; there are {' '.join(PARTS)}.", file=sys.stderr)

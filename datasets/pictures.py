@@ -98,9 +98,10 @@ class WholePictureDataset(Dataset):
 
 
 def collate_pictures(samples: list[dict]) -> dict:
-    """A batch of B pictures: crops, a list with (B, n, s, s) for each resolution; low, high, index, turn (B,)."""
+    """A batch of B pictures: crops, a list with (B, n, s, s) for each resolution; low, high, index, turn (B,); see `collate_volumes`."""
     batch: dict = {name: torch.tensor([sample[name] for sample in samples]) for name in ("index", "turn")}
     batch |= {name: torch.tensor([s[name] for s in samples], dtype=torch.float32) for name in ("low", "high")}
     columns = list(zip(*(sample["crops"] for sample in samples)))
+    batch["on_host"] = {name: batch[name].numpy() for name in ("index", "turn")}
     batch["crops"] = [torch.stack([c.to(widest_type([c.dtype for c in column])) for c in column]) for column in columns]
     return batch

@@ -1,5 +1,6 @@
 """From a loader's batch to what a network sees: two views of volumes, crops of pictures, masks. On the batch's device."""
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -22,13 +23,17 @@ class Views(NamedTuple):
 def two_views(batch: dict, seed: int, policy: str, normalise: str, dtype: torch.dtype) -> Views:
     """Two augmented views of each volume of a batch (`collate_volumes`); draws are keyed by (seed, pass, index, view)."""
     pixels = intensities(batch["slices"], batch["low"], batch["high"], normalise, dtype)
-    turn, index = batch["turn"].cpu().numpy(), batch["index"].cpu().numpy()
+    on_host = batch["on_host"]
+    turn, index = on_host["turn"], on_host["index"]
     chosen = choose_transforms(keys(seed, "transforms", turn, index), policy)
-    where = (pixels, batch["count"], batch["positions"], batch["step"])
-    views = [
-        make_view(*where, keys(seed, "view", turn, index, view), chosen[view], turn_in_plane=policy != "one")
-        for view in range(2)
-    ]
+    # one volume at a time stays in a processor's cache; a GPU takes all at once
+    some = 1 if pixels.device.type == "cpu" else len(pixels)
+    views = []
+    for view, first in itertools.product(range(2), range(0, len(pixels), some)):
+        block = slice(first, first + some)
+        of = pixels[block], on_host["count"][block], batch["positions"][block], batch["step"][block]
+        view_keys = keys(seed, "view", turn[block], index[block], view)
+        views.append(make_view(*of, view_keys, chosen[view, block], turn_in_plane=policy != "one"))
     joined = [torch.cat(parts) for parts in zip(*views)]
     return Views(standardise(joined[0], normalise), *joined[1:])
 
@@ -45,10 +50,10 @@ def plain_view(batch: dict, normalise: str, dtype: torch.dtype) -> tuple[torch.T
 
 def mask_draws(batch: dict, seed: int, slices: int, views: int = 2, one_for_both: bool = False) -> torch.Tensor:
     """(views * B, slices) numbers in [0, 1) that choose the masked slices of each view, or (published) of two views at once."""
-    turn, index = batch["turn"].cpu().numpy(), batch["index"].cpu().numpy()
+    turn, index = batch["on_host"]["turn"], batch["on_host"]["index"]
     which = [view // 2 if one_for_both else view for view in range(views)]
     draws = [torch.from_numpy(uniform(keys(seed, "mask", turn, index, view), slices)) for view in which]
-    return torch.cat(draws).to(batch["slices"].device)
+    return torch.cat(draws).to(batch["slices"].device, non_blocking=True)
 
 
 def picture_crops(
@@ -58,7 +63,7 @@ def picture_crops(
 
     "imagenet" gives (B, 3, s, s).
     """
-    turn, index = batch["turn"].cpu().numpy(), batch["index"].cpu().numpy()
+    turn, index = batch["on_host"]["turn"], batch["on_host"]["index"]
     crops = []
     for size, block in enumerate(batch["crops"]):
         pixels = intensities(block, batch["low"], batch["high"], normalise, dtype)

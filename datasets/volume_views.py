@@ -43,7 +43,7 @@ def choose_transforms(pair_keys: np.ndarray, policy: str) -> np.ndarray:
 
 def make_view(
     volumes: torch.Tensor,
-    count: torch.Tensor,
+    count: np.ndarray,
     positions: torch.Tensor,
     step: torch.Tensor,
     view_keys: np.ndarray,
@@ -53,62 +53,78 @@ def make_view(
     """One view of each volume (B, N, H, W), of which the first `count` (B,) slices are real.
 
     positions (B, N), step (B,): where the slices come from; view_keys (B,) uint64 draw all parameters; chosen (B, 7) bool.
-    `turn_in_plane`: rotation about the slice axis only, so that a slice stays one anatomical slice.
+    `turn_in_plane`: rotation about the slice axis only, so that a slice stays one anatomical slice. Everything that decides what
+    is computed (count, keys, chosen) is on the host, so that nothing waits for the device.
     """
     pixels, positions, step = volumes.clone(), positions.clone(), step.clone()
+    slices, device = pixels.shape[1], pixels.device
+    length = torch.from_numpy(count).to(device, non_blocking=True)
     drawn = {name: uniform(keys(view_keys.view(np.int64), name), 20) for name in NAMES}
 
-    def on(name: str, *ranges: tuple[float, float, int]):
-        """The rows that have a transform, and their parameters: (low, high, how many) for each range."""
-        rows = np.flatnonzero(chosen[:, NAMES.index(name)])
-        numbers, first = [], 0
-        for low, high, many in ranges:
-            values = low + drawn[name][rows, first : first + many] * (high - low)
-            numbers.append(torch.from_numpy(values).to(pixels.device, pixels.dtype, non_blocking=True))
-            first += many
-        return torch.from_numpy(rows).to(pixels.device, non_blocking=True), rows, numbers
+    def change(rows: torch.Tensor, transform, *how) -> None:
+        """The volumes at `rows` are replaced by what the transform makes of them."""
+        nonlocal pixels
+        if len(rows) == len(pixels):
+            pixels = transform(pixels, *how)
+        else:
+            pixels[rows] = transform(pixels[rows], *how)
 
-    rows, which, _ = on("flip")
-    if not turn_in_plane:  # under "one" TorchIO's flip is itself a matter of chance
-        rows = rows[torch.from_numpy(drawn["flip"][which, 0] < 0.5).to(rows.device)]
-    if len(rows):
-        order = transforms.flipped_order(pixels.shape[1], count[rows])
-        pixels[rows] = transforms.flip(pixels[rows], count[rows])
-        positions[rows] = positions[rows].gather(1, order)
+    def having(name: str, chance: float = 1.0, axis: int | None = None):
+        """(numbers, the same on the device) of the volumes that have a transform; None for none."""
+        has = chosen[:, NAMES.index(name)] & (drawn[name][:, 0] < chance)
+        if axis is not None:
+            has = has & (np.minimum((drawn[name][:, 19] * 3).astype(int), 2) == axis)
+        which = np.flatnonzero(has)
+        return (which, torch.from_numpy(which).to(device, non_blocking=True)) if len(which) else None
 
-    rows, _, (scales, angles) = on("affine", (*SCALES, 3), (*ANGLES, 3))
-    if len(rows):
-        angles = torch.deg2rad(angles) * torch.tensor([1, 0, 0] if turn_in_plane else [1, 1, 1], device=angles.device)
-        pixels[rows] = transforms.affine(pixels[rows], count[rows], scales, angles)
-        source = transforms.scaled_positions(pixels.shape[1], count[rows], scales[:, 0]).to(positions.dtype)
-        read = transforms.interpolation(source, pixels.shape[1])
-        positions[rows] = (read @ positions[rows][..., None])[..., 0]
+    def parameters(name: str, which: np.ndarray, *ranges: tuple[float, float, int]):
+        """The drawn parameters (B', how many) for each range (low, high, how many)."""
+        ends = np.cumsum([0, *(many for _, _, many in ranges)])
+        values = [low + drawn[name][which, a:b] * (high - low) for (low, high, _), a, b in zip(ranges, ends, ends[1:])]
+        return [torch.from_numpy(of).to(device, pixels.dtype, non_blocking=True) for of in values]
+
+    # under "one" TorchIO's flip is itself a matter of chance
+    if found := having("flip", 1.0 if turn_in_plane else 0.5):
+        _, rows = found
+        change(rows, transforms.flip, length[rows])
+        positions[rows] = positions[rows].gather(1, transforms.flipped_order(slices, length[rows]))
+
+    if found := having("affine"):
+        which, rows = found
+        scales, angles = parameters("affine", which, (*SCALES, 3), (*ANGLES, 3))
+        angles = torch.deg2rad(angles)
+        turn = transforms.affine_in_plane if turn_in_plane else transforms.affine_in_space
+        change(rows, turn, length[rows], scales, angles[:, 0] if turn_in_plane else angles)
+        source = transforms.scaled_positions(slices, length[rows], scales[:, 0]).to(positions.dtype)
+        positions[rows] = transforms.combine(transforms.interpolation(source, slices), positions[rows, :, None])[..., 0]
         step[rows] = step[rows] / scales[:, 0].to(step.dtype)
 
-    axes = np.minimum((drawn["anisotropy"][:, 19] * 3).astype(int), 2)
-    rows, which, (factors,) = on("anisotropy", (*FACTORS, 1))
     for axis in range(3):
-        here = torch.from_numpy(np.flatnonzero(axes[which] == axis)).to(rows.device)
-        if len(here):
-            part = rows[here]
-            pixels[part] = transforms.anisotropy(pixels[part], count[part], axis, factors[here, 0])
+        if found := having("anisotropy", axis=axis):
+            which, rows = found
+            (factors,) = parameters("anisotropy", which, (*FACTORS, 1))
+            change(rows, transforms.anisotropy, length[rows], axis, factors[:, 0])
 
-    rows, which, (deviations,) = on("noise", (*DEVIATIONS, 1))
-    if len(rows):
-        sources = [generator(key, pixels.device) for key in keys(view_keys[which].view(np.int64), "voxels")]
-        pixels[rows] = transforms.noise(pixels[rows], deviations[:, 0], sources)
+    if found := having("noise"):
+        which, rows = found
+        (deviations,) = parameters("noise", which, (*DEVIATIONS, 1))
+        sources = [generator(key, device) for key in keys(view_keys[which].view(np.int64), "voxels")]
+        change(rows, transforms.noise, count[which].tolist(), deviations[:, 0], sources)
 
-    rows, _, (sigmas,) = on("blur", (*SIGMAS, 3))
-    if len(rows):
-        pixels[rows] = transforms.blur(pixels[rows], count[rows], sigmas)
+    if found := having("blur"):
+        which, rows = found
+        (sigmas,) = parameters("blur", which, (*SIGMAS, 3))
+        change(rows, transforms.blur, length[rows], sigmas)
 
-    rows, _, (coefficients,) = on("bias_field", (*COEFFICIENTS, 20))
-    if len(rows):
-        pixels[rows] = transforms.bias_field(pixels[rows], count[rows], coefficients)
+    if found := having("bias_field"):
+        which, rows = found
+        (coefficients,) = parameters("bias_field", which, (*COEFFICIENTS, 20))
+        change(rows, transforms.bias_field, length[rows], coefficients)
 
-    rows, _, (logarithms,) = on("gamma", (*LOG_GAMMAS, 1))
-    if len(rows):
-        pixels[rows] = transforms.gamma(pixels[rows], logarithms[:, 0].exp())
+    if found := having("gamma"):
+        which, rows = found
+        (logarithms,) = parameters("gamma", which, (*LOG_GAMMAS, 1))
+        change(rows, transforms.gamma, logarithms[:, 0].exp())
 
-    real = torch.arange(pixels.shape[1], device=pixels.device) < count[:, None]
-    return View(pixels * real[..., None, None], real, positions * real, step)
+    real = torch.arange(slices, device=device) < length[:, None]
+    return View(pixels.mul_(real[..., None, None]), real, positions * real, step)

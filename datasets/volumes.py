@@ -46,7 +46,8 @@ def collate_volumes(samples: list[dict]) -> dict[str, torch.Tensor]:
     """A batch of B volumes, padded to the longest of them (N slices).
 
     slices (B, N, H, W) in the widest type among them; count (B,) real slices; positions (B, N) float32 source slice numbers;
-    step (B,) source slices from one to the next; low, high (B,) intensity range; index, turn (B,) int64.
+    step (B,) source slices from one to the next; low, high (B,) intensity range; index, turn (B,) int64. `on_host` holds index,
+    turn and count as numpy arrays, which stay on the host when the batch goes to a device.
     """
     fitted = [sample["fitted"] for sample in samples]
     longest = max(len(f.slices) for f in fitted)
@@ -58,8 +59,9 @@ def collate_volumes(samples: list[dict]) -> dict[str, torch.Tensor]:
         positions[row, : len(f.slices)] = torch.from_numpy(f.positions)
     numbers = {name: torch.tensor([getattr(f, name) for f in fitted], dtype=torch.float32) for name in ("step", "low", "high")}
     whole = {name: torch.tensor([sample[name] for sample in samples]) for name in ("index", "turn")}
-    count = torch.tensor([len(f.slices) for f in fitted])
-    return {"slices": slices, "count": count, "positions": positions, **numbers, **whole}
+    whole["count"] = torch.tensor([len(f.slices) for f in fitted])
+    on_host = {name: values.numpy() for name, values in whole.items()}
+    return {"slices": slices, "positions": positions, **numbers, **whole, "on_host": on_host}
 
 
 def intensities(

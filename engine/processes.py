@@ -1,6 +1,7 @@
 """Ranks, devices and precision: decided once, from what the launcher set in the environment."""
 
 import contextlib
+import ctypes
 import os
 from dataclasses import dataclass
 
@@ -8,6 +9,9 @@ import torch
 import torch.distributed as dist
 
 from .errors import UserError
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,24 @@ def join_group() -> Process:
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    elif world > 1:
+    else:
+        keep_freed_memory()
+    if device.type == "cpu" and world > 1:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(env.get("LOCAL_WORLD_SIZE", world))))
     if world > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return Process(rank, world, device)
+
+
+def keep_freed_memory() -> None:
+    """Lets the C library keep large blocks that are freed, for the next ones: new pages cost more than many a computation.
+
+    On other systems than Linux with glibc nothing happens.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        for setting in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
+            libc.mallopt(setting, 2**30)
 
 
 def leave_group() -> None:

@@ -24,7 +24,7 @@ def ours(function, of, *parameters, padding=3):
     """`function` on a batch of the volume and, behind padding, a shorter one; the volume's part is returned."""
     batch = torch.zeros(2, len(of) + padding, *of.shape[1:], dtype=torch.float64)
     batch[0, : len(of)], batch[1, :2] = of, 9.0
-    parameters = [p if isinstance(p, int) else torch.tensor([p, p], dtype=torch.float64) for p in parameters]
+    parameters = [p if type(p) is int else torch.tensor([p, p], dtype=torch.float64) for p in parameters]
     counted = [] if function is transforms.gamma else [torch.tensor([len(of), 2])]
     return function(batch, *counted, *parameters)[0, : len(of)]
 
@@ -47,7 +47,11 @@ TURNS = [
 @pytest.mark.parametrize("scales, degrees", TURNS)
 def test_affine_is_torchios_but_repeats_the_end_slices_where_torchio_has_the_minimum(scales, degrees):
     of, how = volume(), {"scales": scales, "degrees": degrees, "translation": (0, 0, 0)}
-    result, expected = ours(transforms.affine, of, scales, np.radians(degrees).tolist()), theirs(tio.Affine(**how), of)
+    angles, expected = np.radians(degrees).tolist(), theirs(tio.Affine(**how), of)
+    result = ours(transforms.affine_in_space, of, scales, angles)
+    if not any(degrees[1:]):
+        in_plane = ours(transforms.affine_in_plane, of, scales, angles[0])
+        torch.testing.assert_close(in_plane, result, rtol=0, atol=1e-12)
     beyond = theirs(tio.Affine(**how, default_pad_value=100.0), of) == 100
     assert beyond.double().mean() < 0.35
     torch.testing.assert_close(result[~beyond], expected[~beyond], rtol=0, atol=1e-6)
@@ -78,7 +82,7 @@ def test_anisotropy_is_torchios_but_repeats_the_ends_where_torchio_has_zeros(axi
 def test_noise_has_the_distribution_of_torchios():
     zeros = torch.zeros(1, 30, 40, 40)
     generator = torch.Generator().manual_seed(0)
-    mine = transforms.noise(zeros, torch.tensor([0.2]), [generator])[0].flatten()
+    mine = transforms.noise(zeros, [30], torch.tensor([0.2]), [generator])[0].flatten()
     expected = theirs(tio.Noise(mean=0, std=0.2, seed=0), zeros[0]).flatten()
     assert stats.ks_2samp(mine, expected).pvalue > 0.01
     assert mine.std().item() == pytest.approx(expected.std().item(), rel=0.01) and abs(mine.mean()) < 0.003
