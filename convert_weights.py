@@ -25,7 +25,7 @@ from engine.errors import UserError, speaking_to_people
 from engine.model_card import model_card
 from engine.weights import FORMAT_VERSION, write_weights
 from models.onnx_export import export_slices, export_volumes
-from models.pretrained import DEFAULTS, OTHER_HEADS, RESNET, load_encoders
+from models.pretrained import DEFAULTS, OTHER_HEADS, PUBLISHED_SEED, RESNET, check_weights, load_encoders
 from models.released import to_released
 from models.slice_encoder import adapt_stem
 from models.vissl import to_vissl
@@ -55,13 +55,36 @@ def main(config: ConvertConfig) -> None:
     weights = read_weights(config.weights)
     source = weights.path
     output = Path(config.output or source.with_name(f"{source.stem}_{config.to}{ENDINGS.get(config.to, '.pth')}"))
+    refuse_what_has_no_effect(weights, config)
+    refuse_output(output, weights, config)
+    print(*check_weights(weights), sep="\n")
+    with_channels(weights, config.channels)
+    if config.sampling:
+        weights.config = {**weights.config, "sampling": config.sampling}
+    WRITERS[config.to](weights, output, config)
+    print(*(f"wrote {path}" for path in written(output, config.to, weights)), sep="\n")
+
+
+def refuse_what_has_no_effect(weights: Weights, config: ConvertConfig) -> None:
+    """A flag that would change nothing in the file wanted is a mistake."""
+    if config.heads and (config.to not in ("ours", "safetensors") or weights.stage != "image"):
+        raise UserError("--heads keeps those of stage 1 in files of --to ours and safetensors; leave it out here.")
+    if config.heads and not weights.heads:
+        raise UserError(f"{weights.path} holds no heads that are known; leave out --heads.")
+    if config.sampling and (config.to not in ("ours", "safetensors", "onnx") or weights.stage == "image"):
+        raise UserError(f"--sampling can't be said in a file of --to {config.to} for {weights}; leave it out.")
+    if config.resnet_pretrained and config.to != "onnx":
+        raise UserError("--resnet_pretrained is read for --to onnx alone; leave it out.")
+
+
+def refuse_output(output: Path, weights: Weights, config: ConvertConfig) -> None:
+    if not output.parent.is_dir() or output.is_dir():
+        raise UserError(f"--output {output} is {'a folder' if output.is_dir() else 'in no folder that is there'}; name a file.")
+    if config.to in ("safetensors", "onnx") and output.suffix != ENDINGS[config.to]:
+        raise UserError(f"--output {output} does not end in {ENDINGS[config.to]}, by which readers know such a file.")
     for path in written(output, config.to, weights):
         if path.exists() and not config.overwrite:
             raise UserError(f"{path} is there already; choose another --output, or replace it with --overwrite.")
-    print(f"{weights}: {len(weights.state)} tensors")
-    with_channels(weights, config.channels)
-    WRITERS[config.to](weights, output, config)
-    print(*(f"wrote {path}" for path in written(output, config.to, weights)), sep="\n")
 
 
 def written(output: Path, form: str, weights: Weights) -> list[Path]:
@@ -82,7 +105,8 @@ def with_channels(weights: Weights, channels: int) -> None:
 
 def about(weights: Weights) -> dict:
     """What a converted file says of itself: what its source says, and the source as its input."""
-    known = {"stage": weights.stage, "method": weights.method, "run": None, "config": weights.config, **weights.about}
+    now = {"stage": weights.stage, "method": weights.method, "config": weights.config}
+    known = {"run": None, **weights.about, **now}
     return {**known, "inputs": {**known.get("inputs", {}), str(weights.path): sha256(weights.path)}}
 
 
@@ -125,7 +149,10 @@ def write_released(weights: Weights, output: Path, config: ConvertConfig) -> Non
     known = {**DEFAULTS, **weights.config}
     arch = architecture(resnet_of(weights)) if weights.stage == "joint" else known.get("arch", "resnet50")
     refuse_other_resnet(weights, arch, config)
-    for name, published in {"attention": "features", "slice_embedding": "published", "d_model": 640}.items():
+    only = {"attention": "features", "slice_embedding": "published", "d_model": 640}
+    if weights.stage == "mask":
+        only["masking"] = "published"
+    for name, published in only.items():
         if known[name] != published:
             raise UserError(
                 f"{weights.path} was made with --{name} {known[name]}, which no published file can hold ({published} there); "
@@ -139,18 +166,25 @@ def write_released(weights: Weights, output: Path, config: ConvertConfig) -> Non
     dropped = sorted(name for name in state if not name.startswith(KEPT[weights.stage]))
     if dropped:
         print(f"{len(dropped)} tensors have no place in published files and are left out ({', '.join(dropped[:3])}, …)")
+    if weights.stage == "mask" and known.get("seed", PUBLISHED_SEED) != PUBLISHED_SEED:
+        print(f"The map to D, drawn by seed {known['seed']}, is left out; the published code draws one by {PUBLISHED_SEED}.")
+    if known.get("normalise", "none") != "none":
+        print(f"The published code takes intensities as they are; these networks had --normalise {known['normalise']}.")
     write_atomically(output, lambda path: torch.save(content, path))
 
 
 def refuse_other_resnet(weights: Weights, arch: str, config: ConvertConfig) -> None:
     if arch != "resnet50" or config.channels != 3:
-        raise UserError(f"{weights.path}: published files hold a resnet50 of 3 channels, not a {arch} of {config.channels}.")
+        raise UserError(
+            f"{weights.path} holds a {arch}, wanted with {config.channels} channels; a published file is of a resnet50 of 3."
+        )
 
 
 def write_vissl(weights: Weights, output: Path, config: ConvertConfig) -> None:
     heads = weights.heads if weights.stage == "image" else {}
     last = about(weights)["config"].get("epochs", 1) - 1
-    content = to_vissl(resnet_of(weights), heads, weights.method, phase=last, steps=0, about=about(weights))
+    said = {**about(weights), "stage": "image"}
+    content = to_vissl(resnet_of(weights), heads, weights.method, phase=last, steps=0, about=said)
     write_atomically(output, lambda path: torch.save(content, path))
 
 

@@ -29,7 +29,7 @@ from engine.errors import UserError, speaking_to_people
 from engine.neighbours import knn_hits
 from engine.pictures import scatter
 from engine.probes import interval, linear_hits
-from engine.processes import autocast, computing_dtype
+from engine.processes import autocast, computing_dtype, to_device
 from engine.tables import cell, print_table
 from losses.collapse import rankme
 from models.pretrained import Encoders, load_encoders, random_encoders
@@ -122,7 +122,7 @@ def batches(kind: str, items: list[Item], config: EvaluationConfig, device: torc
     else:
         dataset, collate = VolumeDataset(items, config.target_shape, config.seed, config.fit, centred=True), collate_volumes
     for batch in once_loader(dataset, collate, config.batch_size, config.workers):
-        yield {k: [x.to(device) for x in v] if isinstance(v, list) else v.to(device) for k, v in batch.items()}
+        yield to_device(batch, device)
 
 
 def raw_pixels(kind: str, items: list[Item], config: EvaluationConfig) -> np.ndarray:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from datasets.fit import Fitted, fit_volume
@@ -20,6 +19,7 @@ from datasets.views import plain_view
 from datasets.volumes import collate_volumes, intensities, standardise
 from models.pretrained import Encoders, load_encoders
 from models.slice_encoder import embed_slices
+from models.volume_encoder import volume_embedding
 
 dependencies = ["torch", "torchvision", "numpy", "safetensors"]
 
@@ -57,11 +57,15 @@ class PretrainedModel(nn.Module):
 
     @torch.no_grad()
     def encode_slices(self, images: Sequence | np.ndarray | torch.Tensor, fit: bool = True) -> torch.Tensor:
-        """images (B, H, W) or (B, C, H, W), or a list of such pictures, of raw intensities → (B, D) float32."""
-        fitted = []
-        for image in images:
-            image = np.asarray(image)
+        """images (B, H, W) or (B, C, H, W), or a list of such pictures, of raw intensities → (B, D) float32.
+
+        Raises ValueError for what is no such picture, or has NaN or infinite values.
+        """
+        channels, fitted = self.slice_encoder.resnet.conv1.in_channels, []
+        for image in _arrays(images, "pictures (H, W) or (C, H, W)", (2, 3)):
             image = image[None] if image.ndim == 2 else image
+            if len(image) not in (1, channels):
+                raise ValueError(f"a picture of shape {image.shape} has neither 1 nor {channels} channels, which come first.")
             size = self.target_shape[1:] if fit else image.shape[1:]
             fitted.append(fit_volume(np.moveaxis(image, 0, -1), (len(image), *size), None, self.fit))
             if self.normalise == "imagenet" and image.dtype in TYPE_RANGES:
@@ -75,12 +79,12 @@ class PretrainedModel(nn.Module):
         """volumes (B, N, H, W), or a list of (N, H, W) of any sizes, of raw intensities → (B, D) float32, unit length.
 
         Where f_inter is bound to a number of slices (published files), others are sampled to it, which is said.
+        Raises ValueError for what is no such volume, or has NaN or infinite values.
         """
-        batch = _collated([self._fitted(np.asarray(volume), fit) for volume in volumes])
+        batch = _collated([self._fitted(volume, fit) for volume in _arrays(volumes, "volumes (N, H, W)", (3,))])
         pixels, real = (x.to(self._device()) for x in plain_view(batch, self.normalise, torch.float32))
         slices = embed_slices(self._embedding(), pixels, real)
-        hidden = slices if self.volume_encoder is None else self.volume_encoder(slices, real)
-        return F.normalize((hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True), dim=-1)
+        return volume_embedding(slices if self.volume_encoder is None else self.volume_encoder(slices, real), real)
 
     def _fitted(self, volume: np.ndarray, fit: bool) -> Fitted:
         bound = self.volume_encoder.slices if self.volume_encoder is not None else None
@@ -95,6 +99,19 @@ class PretrainedModel(nn.Module):
 
     def _device(self) -> torch.device:
         return self.slice_encoder.resnet.conv1.weight.device
+
+
+def _arrays(items: Sequence | np.ndarray | torch.Tensor, what: str, axes: tuple[int, ...]) -> list[np.ndarray]:
+    """The items as arrays. Raises ValueError for what they must not be."""
+    items = [item.detach().cpu() if isinstance(item, torch.Tensor) else item for item in items]
+    arrays = [(x.float() if x.dtype == torch.bfloat16 else x).numpy() if isinstance(x, torch.Tensor) else x for x in items]
+    arrays = [np.asarray(array) for array in arrays]
+    wrong = [array.shape for array in arrays if array.ndim not in axes or 0 in array.shape or array.dtype.kind not in "biuf"]
+    if wrong or not arrays:
+        raise ValueError(f"a list or an array of {what} of numbers is needed, not {f'one of {wrong[0]}' if wrong else 'none'}.")
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ValueError("there are NaN or infinite values; replace them by numbers, such as the value of air.")
+    return arrays
 
 
 def _standardised(pixels: torch.Tensor, normalise: str) -> torch.Tensor:

@@ -13,8 +13,8 @@ from mask_deepcluster_3D import MaskConfig, main
 
 @dataclass(kw_only=True)
 class MaskSwavConfig(MaskConfig):
-    resnet_pretrained: str = "resnet_swav2D.pth"
-    checkpoint_name: str = "mask_swav.pth"
+    resnet_pretrained: str = "resnet_swav2D.pth"  # weights of stage 1, inside pretrained_path
+    checkpoint_name: str = "mask_swav.pth"  # the weight file that this script writes, inside pretrained_path
 
 
 if __name__ == "__main__":

@@ -31,12 +31,12 @@ from models.slice_encoder import SliceEncoder
 
 @dataclass(kw_only=True)
 class DeepClusterImageConfig(ImageConfig):
-    checkpoint_name: str = "resnet_deepcluster2D.pth"
+    checkpoint_name: str = "resnet_deepcluster2D.pth"  # the weight file that this script writes, inside pretrained_path
     nmb_crops: tuple[int, ...] = (2,)
     size_crops: tuple[int, ...] = (224,)
     min_scale_crops: tuple[float, ...] = (0.08,)
     max_scale_crops: tuple[float, ...] = (1.0,)
-    kmeans_iterations: int = 10
+    kmeans_iterations: int = 10  # of one clustering
     head_batchnorm: bool = True  # in the projection head; VISSL's has none
     bank: Literal["complete", "published"] = "complete"  # of all pictures; or VISSL's, of the last epoch's, see docs/method.md
 
@@ -71,7 +71,7 @@ def main(config: DeepClusterImageConfig) -> ImageModel:
         """Before the first clustering: every picture once, in eval mode; or, as published, the batches of a training pass."""
         loader.batch_sampler.set_epoch(-1)
         shown = [loader] if published else bank_loaders([loader], config.workers, run.rank, run.world)
-        for batch in run.evaluate(*shown, train=published):
+        for batch in run.evaluate(*shown, train=published, what="filling the bank"):
             crops = picture_crops(batch, config.seed, config.normalise, run.float_type, blur=config.blur)[:2]
             # in train mode it matters whose batch statistics an embedding has: as published, those of its own crops
             projections = [model([crop])[0][0] for crop in crops] if published else model(crops)[0]

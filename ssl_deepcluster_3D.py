@@ -35,10 +35,10 @@ from models.pretrained import load_joint_start, make_encoders
 
 @dataclass(kw_only=True)
 class DeepClusterJointConfig(JointConfig):
-    resnet_pretrained: str = "resnet_deepcluster2D.pth"
-    trans_pretrained: str = "mask_deepcluster.pth"
-    checkpoint_name: str = "deepcluster3D.pth"
-    kmeans_iterations: int = 10
+    resnet_pretrained: str = "resnet_deepcluster2D.pth"  # weights of stage 1, inside pretrained_path
+    trans_pretrained: str = "mask_deepcluster.pth"  # weights of stage 2, inside pretrained_path
+    checkpoint_name: str = "deepcluster3D.pth"  # the weight file that this script writes, inside pretrained_path
+    kmeans_iterations: int = 10  # of one clustering
     bank: Literal["complete", "published"] = "complete"  # of all volumes; or of the last epoch's, see docs/method.md
     bank_slices_per_volume: int = 32  # slices of a volume, at most, that are clustered
 
@@ -89,7 +89,7 @@ def main(config: DeepClusterJointConfig) -> JointModel:
         for shown in filter(None, loaders):
             shown.batch_sampler.set_epoch(-1)
         loaders = loaders if published else bank_loaders(loaders, config.workers, run.rank, run.world)
-        for batch, pictures in run.evaluate(*loaders, train=published):
+        for batch, pictures in run.evaluate(*loaders, train=published, what="filling the banks"):
             out, _, place = see(batch, pictures, model.each_view_alone if published else model)
             remember(batch, out, *place)
 

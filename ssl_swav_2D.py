@@ -26,9 +26,9 @@ from models.slice_encoder import SliceEncoder
 
 @dataclass(kw_only=True)
 class SwavImageConfig(ImageConfig):
-    checkpoint_name: str = "resnet_swav2D.pth"
+    checkpoint_name: str = "resnet_swav2D.pth"  # the weight file that this script writes, inside pretrained_path
     epsilon: float = 0.03  # smoothness of the codes
-    sinkhorn_iterations: int = 3
+    sinkhorn_iterations: int = 3  # rounds of making rows and columns equal, for the codes
     freeze_prototypes_niters: int = 313  # steps during which the prototypes stay as they are
     queue_length: int = 0  # earlier pictures that the codes of a step are computed with (0 = none)
     epoch_queue_starts: int = 15  # first epoch that uses the queue

@@ -30,11 +30,11 @@ from models.pretrained import load_joint_start, make_encoders
 
 @dataclass(kw_only=True)
 class SwavJointConfig(JointConfig):
-    resnet_pretrained: str = "resnet_swav2D.pth"
-    trans_pretrained: str = "mask_swav.pth"
-    checkpoint_name: str = "swav3D.pth"
+    resnet_pretrained: str = "resnet_swav2D.pth"  # weights of stage 1, inside pretrained_path
+    trans_pretrained: str = "mask_swav.pth"  # weights of stage 2, inside pretrained_path
+    checkpoint_name: str = "swav3D.pth"  # the weight file that this script writes, inside pretrained_path
     epsilon: float = 0.03  # smoothness of the codes
-    sinkhorn_iterations: int = 3
+    sinkhorn_iterations: int = 3  # rounds of making rows and columns equal, for the codes
     freeze_prototypes_niters: int = 313  # steps during which the prototypes stay as they are
     queue_length: int = 64  # earlier volumes that the codes of a step are computed with (0 = none)
     slice_queue_length: int = 1024  # the same for slices and images

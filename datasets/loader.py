@@ -21,10 +21,11 @@ def endless_loader(
 
 
 def once_loader(
-    dataset: Dataset, collate, batch_size: int, workers: int, rank: int = 0, world: int = 1, steps: int | None = None
-) -> DataLoader:
+    dataset: Dataset, collate, batch_size: int, workers: int, rank: int = 0, world: int = 1, turn: int = -1,
+    steps: int | None = None,
+) -> DataLoader:  # fmt: skip
     """Every item once, in order, dealt over the ranks (`EveryItemOnce`): for evaluation, and with `steps` for banks."""
-    batches = EveryItemOnce(len(dataset), batch_size, rank, world, steps=steps)
+    batches = EveryItemOnce(len(dataset), batch_size, rank, world, turn, steps)
     return make_loader(dataset, batches, collate, workers, persistent=False)
 
 
@@ -33,7 +34,7 @@ def bank_loaders(loaders: list[DataLoader | None], workers: int, rank: int, worl
     sizes = [loader.batch_sampler.batch_size * world if loader else 1 for loader in loaders]
     steps = max(-(-len(loader.dataset) // size) for loader, size in zip(loaders, sizes) if loader)
     return [
-        once_loader(of.dataset, of.collate_fn, of.batch_sampler.batch_size, workers, rank, world, steps) if of else None
+        once_loader(of.dataset, of.collate_fn, of.batch_sampler.batch_size, workers, rank, world, steps=steps) if of else None
         for of in loaders
     ]
 

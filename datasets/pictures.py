@@ -12,7 +12,7 @@ from .files import Item, summary
 from .fit import compact, fit_volume, robust_range
 from .image_views import multi_crop
 from .reading import open_volume, read_image, refuse_nonfinite, volume_shape
-from .volumes import widest_type
+from .volumes import on_host, widest_type
 
 TYPE_RANGES = {np.dtype(np.uint8): (0.0, 255.0), np.dtype(np.uint16): (0.0, 65535.0)}
 
@@ -98,10 +98,10 @@ class WholePictureDataset(Dataset):
 
 
 def collate_pictures(samples: list[dict]) -> dict:
-    """A batch of B pictures: crops, a list with (B, n, s, s) for each resolution; low, high, index, turn (B,); see `collate_volumes`."""
+    """A batch of B pictures: crops, a list with (B, n, s, s) for each resolution; low, high, index, turn (B,), `on_host`."""
     batch: dict = {name: torch.tensor([sample[name] for sample in samples]) for name in ("index", "turn")}
+    batch["on_host"] = on_host(batch)
     batch |= {name: torch.tensor([s[name] for s in samples], dtype=torch.float32) for name in ("low", "high")}
     columns = list(zip(*(sample["crops"] for sample in samples)))
-    batch["on_host"] = {name: batch[name].numpy() for name in ("index", "turn")}
     batch["crops"] = [torch.stack([c.to(widest_type([c.dtype for c in column])) for c in column]) for column in columns]
     return batch

@@ -1,8 +1,8 @@
 """The seven transforms of volumes, batched on the device: each element of a batch has its own parameters.
 
 Volumes are (B, N, H, W) with `count` (B,) real slices each, which come first; only those take part. The transforms are those of
-TorchIO (Pérez-García et al. 2021). What is local along an axis, or in the plane, makes each row of numbers (a slice, an image row,
-a pixel through all slices) of few others: that is one call of `embedding_bag`, many times faster than a product of matrices or a
+TorchIO (Pérez-García et al. 2021). What is local along an axis, or in the plane, makes each row of numbers (a slice, an image
+row, a pixel through all slices) of few others: one call of `embedding_bag`, many times faster than a product of matrices or a
 gather of single numbers.
 """
 

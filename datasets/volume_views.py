@@ -53,8 +53,8 @@ def make_view(
     """One view of each volume (B, N, H, W), of which the first `count` (B,) slices are real.
 
     positions (B, N), step (B,): where the slices come from; view_keys (B,) uint64 draw all parameters; chosen (B, 7) bool.
-    `turn_in_plane`: rotation about the slice axis only, so that a slice stays one anatomical slice. Everything that decides what
-    is computed (count, keys, chosen) is on the host, so that nothing waits for the device.
+    `turn_in_plane`: rotation about the slice axis only, so that a slice stays one anatomical slice. All that decides what is
+    computed (count, keys, chosen) is on the host, so that nothing waits for the device.
     """
     pixels, positions, step = volumes.clone(), positions.clone(), step.clone()
     slices, device = pixels.shape[1], pixels.device

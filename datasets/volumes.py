@@ -60,8 +60,12 @@ def collate_volumes(samples: list[dict]) -> dict[str, torch.Tensor]:
     numbers = {name: torch.tensor([getattr(f, name) for f in fitted], dtype=torch.float32) for name in ("step", "low", "high")}
     whole = {name: torch.tensor([sample[name] for sample in samples]) for name in ("index", "turn")}
     whole["count"] = torch.tensor([len(f.slices) for f in fitted])
-    on_host = {name: values.numpy() for name, values in whole.items()}
-    return {"slices": slices, "positions": positions, **numbers, **whole, "on_host": on_host}
+    return {"slices": slices, "positions": positions, **numbers, **whole, "on_host": on_host(whole)}
+
+
+def on_host(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Copies as numpy arrays: the memory of the tensors changes hands when a worker process sends them."""
+    return {name: values.numpy().copy() for name, values in tensors.items()}
 
 
 def intensities(

@@ -38,9 +38,16 @@ def write_atomically(path: Path, write) -> None:
     """Calls `write(temporary path)`, syncs, and renames to `path`: readers see the old file or the new one."""
     temporary = path.with_name(path.name + ".tmp")
     write(temporary)
+    temporary.chmod(0o666 & ~_umask())  # safetensors writes for its owner alone
     sync(temporary)
     os.replace(temporary, path)
     sync(path.parent)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def save_checkpoint(root: Path, step: int, state: dict, keep_copy: bool = False) -> Path:

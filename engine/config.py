@@ -137,7 +137,11 @@ def parse(config_class: type[ConfigType], argv: list[str] | None = None) -> Conf
     words = _own_words(config_class, sys.argv[1:] if argv is None else argv)
     file = _last(words, "--config")
     if file:
-        words = read_flags(config_class, file) + words
+        of_file, asked = read_flags(config_class, file), _last(words, "--preset")
+        stored = _last(of_file, "--preset")
+        if asked and stored and asked != stored:
+            raise UserError(f"--config {file} holds the constants of preset {stored}; leave out --preset {asked}.")
+        words = of_file + words
     preset = preset_file(config_class, _last(words, "--preset"))
     if preset:
         words = read_flags(config_class, str(preset)) + words
@@ -199,7 +203,8 @@ def write_config(config: Config, path: Path) -> None:
 
 
 def _description() -> str:
-    return (sys.modules["__main__"].__doc__ or "").strip()
+    # its list of what is read and written stays a list
+    return re.sub(r"\n(?=\S+ {2,}\S)", "\n\n", (sys.modules["__main__"].__doc__ or "").strip())
 
 
 def _own_words(config_class: type, argv: list[str]) -> list[str]:
@@ -233,4 +238,6 @@ def _refuse_unknown(config_class: type, words: list[str], where: str = "") -> No
 def _first_sentence(box: str) -> str:
     lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()]
     body = lines[1 : next((i for i, line in enumerate(lines) if i and set(line) == {"─"}), len(lines))]
-    return re.sub(r"\s+", " ", " ".join(body)).strip() + "; --help describes every flag."
+    said = re.sub(r"\s+", " ", " ".join(body)).strip()
+    several = " Several values are separated by blanks." if re.search("Expected [2-9] values", said) else ""
+    return f"{said.removesuffix('.')}; --help describes every flag.{several}"

@@ -10,7 +10,6 @@ import torch.distributed as dist
 
 from .errors import UserError
 
-
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 
@@ -75,3 +74,11 @@ def autocast(dtype: torch.dtype, device: torch.device):
     if dtype in (torch.float32, torch.float64):
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype)
+
+
+def to_device(batch: dict | None, device: torch.device) -> dict | None:
+    """The batch with its tensors, also those in lists, on the device; what is no tensor stays on the host."""
+    if batch is None:
+        return None
+    move = lambda x: x.to(device, non_blocking=True) if isinstance(x, torch.Tensor) else x  # noqa: E731
+    return {k: [move(x) for x in v] if isinstance(v, list) else move(v) for k, v in batch.items()}

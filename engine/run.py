@@ -6,6 +6,7 @@ Nothing is written before `epochs()` begins, so that a script that refuses its i
 
 import itertools
 import json
+import os
 import shutil
 import time
 import uuid
@@ -14,6 +15,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import nn
+from tqdm import tqdm
 
 from .checkpoint import load_checkpoint, save_checkpoint, sha256, write_atomically
 from .config import Config, as_plain, parse, read_flags, write_config
@@ -21,7 +23,7 @@ from .errors import UserError, speaking_to_people
 from .logbook import Logbook
 from .neighbours import held_out_share
 from .optimizers import make_optimizer
-from .processes import autocast, computing_dtype, join_group, leave_group
+from .processes import autocast, computing_dtype, join_group, leave_group, to_device
 from .schedule import learning_rates
 from .sync_batchnorm import synchronize_batchnorm
 from .weights import refuse_foreign, write_weights
@@ -51,6 +53,7 @@ class Run:
         self.tracked: dict = {}
         self.inputs: dict[str, str] = {}
         self.report: dict[str, float] = {}
+        self.scratches: list[Path] = []
         self._refuse_what_would_be_lost()
         torch.manual_seed(config.seed)
 
@@ -120,31 +123,27 @@ class Run:
             yield batch
             waiting = time.monotonic()
 
-    def evaluate(self, *loaders, train: bool = False):
-        """As `batches`, but without gradients, and with the model in eval mode unless `train`."""
+    def evaluate(self, *loaders, train: bool = False, what: str = ""):
+        """As `batches`, but without gradients, and with the model in eval mode unless `train`. `what`: shown as progress."""
         self.model.train(train)
-        with torch.no_grad():
-            yield from self._on_device(loaders)
+        bar = tqdm(total=len(loaders[0]), desc=what, unit="batch", leave=False, disable=self.rank > 0 or not what)
+        with torch.no_grad(), bar:
+            for batch in self._on_device(loaders):
+                yield batch
+                bar.update()
         self.model.train()
 
     def _on_device(self, loaders):
         iterators = [itertools.repeat(None) if loader is None else iter(loader) for loader in loaders]
         while True:
             try:
-                batches = [self.to_device(next(iterator)) for iterator in iterators]
+                batches = [to_device(next(iterator), self.device) for iterator in iterators]
             except StopIteration:
                 return
             except Exception as error:
                 error.of_one_rank = True  # the other ranks read other files
                 raise
             yield batches[0] if len(batches) == 1 else batches
-
-    def to_device(self, batch: dict | None) -> dict | None:
-        """The batch with its tensors (also those in lists) on the device."""
-        if batch is None:
-            return None
-        move = lambda x: x.to(self.device, non_blocking=True) if isinstance(x, torch.Tensor) else x  # noqa: E731
-        return {k: [move(x) for x in v] if isinstance(v, list) else move(v) for k, v in batch.items()}
 
     def update(self, loss: torch.Tensor, parts: dict[str, torch.Tensor] | None = None, frozen=None) -> None:
         """One step of the optimiser at the scheduled rate. `frozen`: a module whose parameters stay as they are."""
@@ -207,6 +206,26 @@ class Run:
         for sentence in sentences if self.rank == 0 else ():
             logbook.say(sentence) if logbook else print(sentence, flush=True)
 
+    def scratch(self, name: str, size: int) -> Path:
+        """A file of `size` bytes in the run's folder, the same for all processes; it goes when the run is finished."""
+        path = self.folder / name
+        if self.rank == 0:
+            try:
+                with open(path, "wb") as file:
+                    os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                path.unlink(missing_ok=True)
+                reason = f"{error.strerror}: {size / 2**30:.1f} GiB are needed"
+                raise UserError(f"{path} cannot be made ({reason}); choose another --dump_path or keep less.") from None
+        self.scratches.append(path)
+        self.wait_for_all()
+        return path
+
+    def wait_for_all(self) -> None:
+        """Goes on when all processes have come here."""
+        if self.world > 1:
+            dist.barrier()
+
     # ---- after the loop
 
     def finish(self, stage: str, method: str, state: dict[str, torch.Tensor], flat: bool = False) -> None:
@@ -217,8 +236,9 @@ class Run:
             about["data"] = self.data
             write_weights(self.output, state, about, flat)
             self.say(f"wrote {self.output}")
-        if self.world > 1:
-            dist.barrier()
+            for path in self.scratches:
+                path.unlink(missing_ok=True)
+        self.wait_for_all()
 
     # ---- inside
 

@@ -1,6 +1,6 @@
 """From weight files into networks, with a sentence for what was loaded, and one for each thing that can be wrong."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ from .joint import JointModel
 from .masked_volume import MaskedVolumeModel
 from .slice_encoder import SliceEncoder, adapt_stem, draw_published_map, embed_slices
 from .volume_encoder import VolumeEncoder, volume_embedding
-from .weight_files import STAGES, Weights, architecture, read_weights
+from .weight_files import STAGES, Weights, architecture, read_weights, understood
 
 # constants that shape or steer the networks, with what they were before files named them
 DEFAULTS = {
@@ -115,6 +115,17 @@ class Encoders:
         return F.normalize(pooled.sum(1) / real.sum(1, keepdim=True), dim=-1)
 
 
+def check_weights(weights: Weights) -> list[str]:
+    """What is said of loading weights into networks of their constants. Raises `WeightsError` where they do not fit."""
+    if weights.stage == "image" or _has_f_intra(weights):
+        return load_encoders(weights.path)[1]
+    config = {**DEFAULTS, "arch": "resnet50", **weights.config}
+    with understood(weights.path):
+        _, f_inter = make_encoders(SimpleNamespace(**{**config, "dropout": 0.0}))
+        masked = MaskedVolumeModel(f_inter, config["d_model"], config["masking"] == "published")
+    return [_load(nn.ModuleDict({"masked": masked}), weights.state, weights)]
+
+
 def load_encoders(
     path: str | Path, sampling: str = "", resnet: str | Path = "", channels: int = 3
 ) -> tuple[Encoders, list[str]]:
@@ -122,8 +133,10 @@ def load_encoders(
 
     sampling: where f_inter reads its keys ("" = as the file tells, or da018 for published files, which do not tell and whose
     environment pins that one). resnet: weights of stage 1 for a published file of stage 2, which has none. channels: of the
-    pictures that the stem takes.
+    pictures that the stem takes. Raises `WeightsError`, and ValueError for a sampling or channels that there are not.
     """
+    if sampling not in ("", "da018", "da020") or channels < 1:
+        raise ValueError(f"sampling {sampling!r} or channels {channels} are none; use da018 or da020, and 1 channel or more.")
     weights = read_weights(path)
     config, state, said = {**DEFAULTS, **weights.config}, weights.state, []
     if weights.stage == "image":
@@ -141,9 +154,10 @@ def load_encoders(
     made_here = () if resnet_state else ("slice_encoder.",)
     if not resnet_state and not resnet:
         raise WeightsError(f"{path} holds no ResNet; name the file of stage 1 that belongs to it with --resnet_pretrained.")
-    config["arch"] = architecture(resnet_state) if resnet_state else known_architecture(expect_stage(resnet, "image"))
-    f_intra = SliceEncoder(config["arch"], config["d_model"], config["slice_embedding"], channels)
-    _, f_inter = make_encoders(SimpleNamespace(**{**config, "dropout": 0.0}))
+    config["arch"] = known_architecture(replace(weights, state=resnet_state) if resnet_state else expect_stage(resnet, "image"))
+    with understood(weights.path):
+        f_intra = SliceEncoder(config["arch"], config["d_model"], config["slice_embedding"], channels)
+        _, f_inter = make_encoders(SimpleNamespace(**{**config, "dropout": 0.0}))
     if not resnet_state:
         draw_published_map(f_intra, PUBLISHED_SEED)
     module = nn.ModuleDict({"slice_encoder": f_intra, "masked": nn.ModuleDict({"volume_encoder": f_inter})})
@@ -163,7 +177,7 @@ def random_encoders(arch: str, d_model: int, seed: int) -> Encoders:
 
 
 def known_architecture(weights: Weights) -> str:
-    """The ResNet of a file of stage 1. Raises `WeightsError` for one that is not built here."""
+    """The ResNet of weights of stage 1. Raises `WeightsError` for one that is not built here."""
     found = architecture(weights.state)
     if not found.startswith("resnet"):
         raise WeightsError(f"{weights.path} holds a {found}; ResNet-18, 34, 50 and 101 are known here.")
@@ -176,7 +190,7 @@ def _has_f_intra(weights: Weights) -> bool:
 
 
 def _fit_stem(state: dict[str, torch.Tensor], name: str, encoder: SliceEncoder) -> dict[str, torch.Tensor]:
-    if name not in state:
+    if name not in state or state[name].ndim != 4 or not state[name].shape[1]:
         return state
     return {**state, name: adapt_stem(state[name], encoder.resnet.conv1.in_channels)}
 
@@ -210,21 +224,25 @@ def _load(
     """Loads tensors by name, and says how many. made_here: what the file may lack; left_out: what it may have besides."""
     own = module.state_dict()
     missing, unexpected = own.keys() - state.keys(), state.keys() - own.keys()
-    wrong = [name for name in missing if not name.startswith(made_here)]
-    wrong += [name for name in unexpected if not name.startswith(left_out)]
-    wrong += [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
-    if wrong:
-        wrong, more = sorted(wrong), f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise WeightsError(
-            f"{weights.path} does not fit this network: {', '.join(wrong[:3])}{more} differ; name a file of the same kind."
-        )
+    # the files of an old torchvision count no batches
+    lacking = [name for name in missing if not name.startswith(made_here) and not name.endswith("num_batches_tracked")]
+    besides = [name for name in unexpected if not name.startswith(left_out)]
+    shaped = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
+    wrong = [(lacking, "missing"), (besides, "unexpected"), (shaped, "of another shape")]
+    if any(names for names, _ in wrong):
+        faults = "; ".join(f"{_some(names)} {what}" for names, what in wrong if names)
+        raise WeightsError(f"{weights.path} does not fit this network ({faults}); name a file of the same kind.")
     module.load_state_dict({name: value for name, value in state.items() if name in own}, strict=False)
     return (
         f"{weights}: {len(own) - len(missing)} tensors loaded, {len(missing)} missing{_roots(missing)}, "
-        f"{len(unexpected)} unexpected{_roots(unexpected)}"
+        f"{len(unexpected)} unexpected{_roots(unexpected, ', not used here')}"
     )
 
 
-def _roots(names: set[str]) -> str:
+def _some(names: list[str]) -> str:
+    return ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _roots(names: set[str], remark: str = "") -> str:
     roots = sorted({name.split(".")[0] if "." in name else name for name in names})
-    return f" ({', '.join(roots)})" if roots else ""
+    return f" ({', '.join(roots)}{remark})" if roots else ""

@@ -22,6 +22,7 @@ JOINT = {
     "inter.encoder.": "masked.volume_encoder.",
     "prototypes.prototypes": "prototypes.volumes.heads.",
 }
+HEADS = 8
 # the numbers of prototypes by which the two published scripts can be told from each other
 METHODS = {(4, 4, 4): "deepcluster", (3000,): "swav"}
 
@@ -70,13 +71,19 @@ def _turned(name: str, value, back: bool = False):
     """The map's matrix: (D, features) here, (features, D, 1) there."""
     if name != "slice_encoder.to_embedding.weight":
         return value
-    return (value.T[:, :, None] if back else value[:, :, 0].T).contiguous()
+    if back:
+        return value.T[:, :, None].contiguous()
+    if value.ndim != 3 or value.shape[2] != 1:
+        raise ValueError(f"the map to D has the shape {tuple(value.shape)}")
+    return value[:, :, 0].T.contiguous()
 
 
 def _sizes(state: dict) -> dict:
     """What the shapes of f_inter tell: D, and the number of slices that it is bound to."""
     out = state["masked.volume_encoder.layers.0.attention.to_out.weight"].shape[0]
     width = state["masked.volume_encoder.layers.0.norm1.weight"].shape[0]
+    if out % HEADS:
+        raise ValueError(f"f_inter is bound to {out} slices, no multiple of its {HEADS} heads")
     return {"d_model": width, "target_shape": [out, 128, 128]}
 
 

@@ -29,7 +29,7 @@ def from_vissl(content: dict) -> dict | None:
         "origin": "VISSL",
         "stage": "image",
         "state": {name.removeprefix(BLOCKS): value for name, value in trunk.items()},
-        "method": method,
+        "method": about.get("method", method),
         "config": about.get("config", {"normalise": "imagenet"}),
         "heads": _heads(method, heads, loss),
         "about": about,

@@ -3,6 +3,7 @@
 Nothing in a file is run, and headers are looked at before anything is allocated. What a file is shows in its names and shapes.
 """
 
+import contextlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,8 @@ class Weights:
 def read_weights(path: str | Path) -> Weights:
     """What a weight file holds. Raises `WeightsError` when there is no such file, or it holds no weights that are known."""
     path = Path(path)
+    if path.is_dir():
+        raise WeightsError(f"{path} is a folder; name the weight file in it.")
     if not path.is_file():
         raise WeightsError(
             f"{path} is missing; train the stage that writes it, put a released file there, or name another (training: "
@@ -61,18 +64,49 @@ def read_weights(path: str | Path) -> Weights:
     content, about = _content(path)
     if not isinstance(content, dict):
         raise WeightsError(f"{path} holds a {type(content).__name__}, no weights; give a file of tensors by name.")
-    if content.get("stage") in STAGES and isinstance(content.get("model"), dict):
+    with understood(path):
+        weights = _recognised(path, content, about)
+    if weights is None:
+        raise WeightsError(
+            f"{path} holds no weights that are known; give a file of this project or the published one, a checkpoint of "
+            "VISSL, or a ResNet by torchvision's names (torchvision, timm)."
+        )
+    for name, value in {**weights.state, **weights.heads}.items():
+        fault = _fault(name, value)
+        if fault:
+            raise WeightsError(f"{path} holds {fault} under {name}; replace it.")
+    return weights
+
+
+@contextlib.contextmanager
+def understood(path: Path):
+    """What goes wrong inside, in a file whose parts are not what their names say, becomes one sentence that names the file."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path} is laid out as no file that is known ({_reason(error)}); replace it.") from None
+
+
+def _recognised(path: Path, content: dict, about: dict) -> Weights | None:
+    if isinstance(content.get("stage"), str) and content["stage"] in STAGES and isinstance(content.get("model"), dict):
         content, about = content["model"], {k: v for k, v in content.items() if k != "model"}
     if about:
         return _of_this_project(path, content, about)
     found = from_vissl(content) or from_released(content) or _plain_resnet(content)
-    if found is None:
-        raise WeightsError(f"{path} holds no weights of a stage; give a file written by {', '.join(STAGES.values())}.")
-    weights = Weights(path, **found)
-    unfit = [name for name, value in weights.state.items() if not isinstance(value, torch.Tensor)]
-    if unfit:
-        raise WeightsError(f"{path} holds no tensor under {unfit[0]}; replace it.")
-    return weights
+    return found and Weights(path, **found)
+
+
+def _fault(name: str, value) -> str:
+    """What makes a value no tensor of weights, in words; "" for one that is."""
+    if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.device.type != "cpu":
+        return "no plain tensor"
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        return "a tensor that is larger than what is stored of it"
+    if name.endswith("num_batches_tracked"):
+        return "" if value.dtype == torch.int64 else f"{value.dtype} numbers"
+    if not value.is_floating_point():
+        return f"{value.dtype} numbers"
+    return "" if value.isfinite().all() else "NaN or infinite values"
 
 
 def architecture(state: dict[str, torch.Tensor]) -> str:
@@ -85,8 +119,11 @@ def architecture(state: dict[str, torch.Tensor]) -> str:
 
 def _content(path: Path) -> tuple[object, dict]:
     """The unpickled content, or the tensors, of a file; and what it says of itself beside them."""
-    with open(path, "rb") as file:
-        start = file.read(64)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(64)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error.strerror}); look at its permissions.") from None
     _refuse_other_files(path, start)
     try:
         if start[8:9] == b"{":
@@ -108,6 +145,8 @@ def _refuse_other_files(path: Path, start: bytes) -> None:
         raise WeightsError(f"{path} is a pointer of Git LFS, not the weights; fetch them with `git lfs pull`.")
     if not start:
         raise WeightsError(f"{path} is empty; replace it.")
+    if not (start.startswith((b"PK", b"\x80")) or start[8:9] == b"{"):
+        raise WeightsError(f"{path} begins as neither a PyTorch nor a safetensors file does; it holds no weights.")
 
 
 def _safetensors(path: Path) -> tuple[dict, dict]:
@@ -133,7 +172,10 @@ def _of_this_project(path: Path, state: dict, about: dict) -> Weights:
         raise WeightsError(f"{path} was written by a newer version (format {about['format_version']}); update this one.")
     heads = {name: value for name, value in state.items() if name.startswith(("head.", "prototypes.")) and _is_flat(state)}
     state = {name: value for name, value in state.items() if name not in heads}
-    return Weights(path, "this project", about["stage"], state, about["method"], about["config"], heads, about)
+    stage, method, config = about["stage"], about["method"], about["config"]
+    if stage not in STAGES or not isinstance(config, dict):
+        raise ValueError(f"stage {stage}, configuration {type(config).__name__}")
+    return Weights(path, "this project", stage, state, method, config, heads, about)
 
 
 def _is_flat(state: dict) -> bool:

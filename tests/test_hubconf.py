@@ -92,3 +92,32 @@ def test_samplings_are_different_functions(folder):
 def test_torch_hub_finds_it(folder):
     model = torch.hub.load(".", "load_model", str(folder / "joint.pth"), source="local")
     assert model.encode_volumes(on_disk(folder)).shape == (3, 32)
+
+
+@pytest.mark.parametrize(
+    "call, says",
+    [
+        (lambda model: model.encode_volumes(np.zeros((5, 20, 20))), r"volumes \(N, H, W\) .* not one of \(20, 20\)"),
+        (lambda model: model.encode_slices(np.zeros((20, 20))), r"not one of \(20,\)"),
+        (lambda model: model.encode_slices(np.zeros((2, 20, 20, 3), np.uint8)), "has neither 1 nor 3 channels"),
+        (lambda model: model.encode_volumes([]), "not none"),
+        (lambda model: model.encode_volumes(["a.npy"]), r"not one of \(\)"),
+        (lambda model: model.encode_volumes(np.zeros((1, 0, 20, 20))), r"not one of \(0, 20, 20\)"),
+        (lambda model: model.encode_volumes([np.full((5, 20, 20), np.nan)]), "NaN or infinite"),
+    ],
+)
+def test_what_is_no_picture_or_volume_is_refused_in_one_sentence(folder, call, says):
+    with pytest.raises(ValueError, match=says):
+        call(load_model(str(folder / "joint.pth")))
+
+
+def test_bfloat16_tensors_are_encoded_as_their_values(folder):
+    model = load_model(str(folder / "joint.pth"))
+    volume = torch.rand(1, 5, 20, 20, generator=torch.Generator().manual_seed(0)).bfloat16()
+    assert torch.equal(model.encode_volumes(volume), model.encode_volumes(volume.float()))
+
+
+@pytest.mark.parametrize("how", [{"sampling": "da19"}, {"channels": 0}, {"channels": -1}])
+def test_samplings_and_channels_that_there_are_not_are_refused(folder, how):
+    with pytest.raises(ValueError, match="use da018 or da020, and 1 channel or more"):
+        load_model(str(folder / "joint.pth"), **how)

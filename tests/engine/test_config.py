@@ -111,3 +111,10 @@ def test_every_field_has_its_sentence():
             and line.strip().split(":")[0] in Config.__dataclass_fields__
         ):
             assert "  # " in line, line
+
+
+def test_a_file_of_one_preset_and_the_flag_of_another_contradict_each_other(tmp_path):
+    (tmp_path / "config.yaml").write_text("preset: default\n")
+    with pytest.raises(UserError, match="holds the constants of preset default; leave out --preset released"):
+        parse(Config, ["--config", str(tmp_path / "config.yaml"), "--preset", "released"])
+    assert parse(Config, ["--config", str(tmp_path / "config.yaml")]).preset == "default"

@@ -64,7 +64,7 @@ def test_encoders_come_out_of_any_stage(files, name):
         ("none.pth", "none.pth is missing; train the stage that writes it"),
         ("page.pth", "page.pth is a web page"),
         ("cut.pth", "cut.pth is no weight file"),
-        ("other.pth", "other.pth holds no weights of a stage"),
+        ("other.pth", "other.pth holds no weights that are known"),
         ("mask.pth", r"mask.pth is from stage 2 .* but a file of stage 1"),
     ],
 )

@@ -77,14 +77,15 @@ def test_a_resnet_in_a_checkpoint_of_several_processes_is_found_and_other_heads_
     for kind in ("state_dict", "model"):
         torch.save({"epoch": 3, kind: {f"module.{n}": v for n, v in (state | heads).items()}}, tmp_path / "swav.pth.tar")
         encoders, said = load_encoders(tmp_path / "swav.pth.tar")
-        assert said[0].endswith("120 tensors loaded, 0 missing, 3 unexpected (fc, projection_head, prototypes)")
+        assert said[0].endswith("120 tensors loaded, 0 missing, 3 unexpected (fc, projection_head, prototypes, not used here)")
         assert torch.equal(encoders.slice_encoder.resnet.conv1.weight, state["conv1.weight"])
 
 
 def test_what_is_said_counts_loaded_missing_and_unexpected_tensors(files):
     _, said = load_encoders(files[0] / "deepcluster3D.pth")
     assert "0.0.18" in said[0] and "--sampling" in said[0]
-    assert said[1].endswith("210 tensors loaded, 0 missing, 3 unexpected (prototypes)") and "method deepcluster" in said[1]
+    assert said[1].endswith("210 tensors loaded, 0 missing, 3 unexpected (prototypes, not used here)")
+    assert "method deepcluster" in said[1]
 
 
 def test_a_mask_file_without_a_resnet_asks_for_that_of_stage_1(files):
@@ -126,10 +127,10 @@ def bad_files(folder):
         ("pointer.pth", "git lfs pull"),
         ("empty.pth", "is empty"),
         ("huge.safetensors", "no safetensors file"),
-        ("notes.pth", "no weight file"),
+        ("notes.pth", "begins as neither"),
         ("list.pth", "holds a list"),
-        ("numbers.pth", "holds no tensor under conv1.weight"),
-        ("other.pth", "holds no weights of a stage"),
+        ("numbers.pth", "holds no plain tensor under conv1.weight"),
+        ("other.pth", "holds no weights that are known"),
         ("nothing.pth", "is missing"),
     ],
 )
@@ -153,3 +154,57 @@ def test_a_stem_of_any_number_of_channels_gives_the_same_for_equal_channels(file
         outs.append(encoders.slice_encoder(grey.expand(-1, count, -1, -1)).detach())
     for out in outs[1:]:
         torch.testing.assert_close(out, outs[0], rtol=1e-6, atol=1e-7)
+
+
+def without(state, *parts):
+    return {name: value for name, value in state.items() if not any(part in name for part in parts)}
+
+
+def odd_states(states):
+    """Checkpoints of others that are not what their names say: what is odd, with the content."""
+    joint, resnet = states["swav3D.pth"], states["resnet_swav2D.pth"]
+    stem, turned = resnet["conv1.weight"], "intra.deconv.weight"
+    first = "inter.encoder.layers.0."
+    yield "lacks blocks", without(joint, "intra.layer3.")
+    yield "lacks a size", without(joint, first + "attention.to_out.weight")
+    yield "lacks a norm", without(joint, first + "norm1.weight")
+    yield "a number for a matrix", {**joint, first + "attention.to_out.weight": torch.tensor(1.0)}
+    yield "a text for a matrix", {**joint, first + "attention.to_out.weight": "text"}
+    yield "a flat map", {**joint, turned: joint[turned][:, :, 0]}
+    yield "a map of two taps", {**joint, turned: joint[turned].repeat(1, 1, 2)}
+    yield "a flat stem", {**resnet, "conv1.weight": stem.flatten()}
+    yield "a stem without channels", {**resnet, "conv1.weight": stem[:, :0]}
+    yield "a stem that is not stored", {**resnet, "conv1.weight": stem[:, :1].expand(64, 10**9, 7, 7)}
+    yield "no numbers", {**resnet, "bn1.weight": torch.full((64,), torch.nan)}
+    yield "whole numbers", {**resnet, "bn1.weight": torch.ones(64, dtype=torch.int32)}
+    yield "complex numbers", {**resnet, "bn1.weight": torch.ones(64, dtype=torch.complex64)}
+    yield "a sparse tensor", {**resnet, "bn1.weight": torch.ones(64).to_sparse()}
+    yield "no tensor", {**resnet, "bn1.weight": [1.0] * 64}
+    yield "VISSL without a model", {"classy_state_dict": {"base_model": None}}
+    yield "VISSL with numbers for names", {"model_state_dict": {"_feature_blocks.conv1.weight": stem, 3: stem}}
+    ours = {"format_version": 1, "stage": "image", "method": "swav", "config": {}, "model": resnet}
+    yield "no method", without(ours, "method")
+    yield "a format in words", {**ours, "format_version": "1"}
+    yield "no configuration", {**ours, "config": None}
+
+
+def test_what_is_not_what_its_names_say_is_refused_in_one_sentence_that_names_the_file(files, tmp_path):
+    for what, content in odd_states(files[1]):
+        torch.save(content, tmp_path / "odd.pth")
+        with pytest.raises(WeightsError, match=r"odd\.pth") as refused:
+            load_encoders(tmp_path / "odd.pth")
+        assert len(str(refused.value)) < 400 and "\n" not in str(refused.value), what
+
+
+def test_batches_that_an_old_file_does_not_count_are_no_reason_to_refuse_it(files, tmp_path):
+    state = without(files[1]["resnet_swav2D.pth"], "num_batches_tracked")
+    torch.save(state, tmp_path / "old.pth")
+    _, said = load_encoders(tmp_path / "old.pth")
+    assert "100 tensors loaded, 20 missing (bn1, layer1" in said[0]
+
+
+def test_what_is_missing_unexpected_or_of_another_shape_is_named(files, tmp_path):
+    resnet = files[1]["resnet_swav2D.pth"]
+    torch.save({**without(resnet, "bn1.bias"), "more": torch.ones(2), "bn1.weight": torch.ones(3)}, tmp_path / "odd.pth")
+    with pytest.raises(WeightsError, match=r"bn1\.bias .*missing; more unexpected; bn1\.weight of another shape"):
+        load_encoders(tmp_path / "odd.pth")

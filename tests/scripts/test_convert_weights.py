@@ -13,6 +13,7 @@ from engine.config import parse
 from engine.errors import UserError
 from engine.weights import write_weights
 from hubconf import load_model
+from models.errors import WeightsError
 from models.joint import JointModel
 from models.pretrained import make_encoders
 from models.vissl import to_vissl
@@ -97,7 +98,7 @@ def test_a_run_with_the_published_computations_becomes_a_published_file_of_the_s
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({}, "holds? a resnet50 .* not a resnet18"),
+        ({}, "holds a resnet18, .* a published file is of a resnet50"),
         ({"arch": "resnet50", "d_model": 640}, "made with --attention slices, which no published file can hold"),
     ],
 )
@@ -167,3 +168,59 @@ def test_nothing_is_replaced_or_left_half_written(tmp_path):
     assert (tmp_path / "x.pth").read_text() == "mine"
     convert("--weights", source, "--to", "torchvision", "--output", tmp_path / "x.pth", "--overwrite")
     assert read_weights(tmp_path / "x.pth").stage == "image"
+
+
+def test_the_resnet_of_stage_3_goes_through_vissl_and_back_as_stage_1(tmp_path):
+    source = joint_file(tmp_path / "swav3D.pth")
+    convert("--weights", source, "--to", "vissl", "--output", tmp_path / "a.torch")
+    convert("--weights", tmp_path / "a.torch", "--to", "ours", "--output", tmp_path / "b.pth")
+    back = read_weights(tmp_path / "b.pth")
+    prefix = "slice_encoder.resnet."
+    resnet = {n.removeprefix(prefix): v for n, v in read_weights(source).state.items() if n.startswith(prefix)}
+    assert (back.stage, back.method) == ("image", "swav") and same(back.state, resnet)
+    assert load_model(str(tmp_path / "b.pth")).volume_encoder is None
+
+
+@pytest.mark.parametrize("form", ["ours", "released", "vissl", "torchvision", "safetensors", "onnx"])
+def test_what_fits_no_network_is_not_converted(tmp_path, form):
+    state = torchvision.models.wide_resnet50_2().state_dict()
+    torch.save(state, tmp_path / "wide.pth")
+    torch.save({"conv1.weight": state["conv1.weight"]}, tmp_path / "stem.pth")
+    before = sorted(tmp_path.iterdir())
+    for name in ("wide.pth", "stem.pth"):
+        with pytest.raises(WeightsError, match=name):
+            convert("--weights", tmp_path / name, "--to", form)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--to", "vissl", "--sampling", "da018"], "--sampling can't be said"),
+        (["--to", "ours", "--resnet_pretrained", "a.pth"], "--resnet_pretrained is read for --to onnx alone"),
+        (["--to", "ours", "--heads"], "--heads keeps those of stage 1"),
+        (["--to", "ours", "--channels", "0"], "--channels is 0; it must be above 0"),
+        (["--to", "safetensors", "--output", "a.md"], r"does not end in \.safetensors"),
+        (["--to", "ours", "--output", "."], r"--output \. is a folder"),
+        (["--to", "ours", "--output", "none/a.pth"], "in no folder that is there"),
+    ],
+)
+def test_flags_that_would_do_nothing_or_harm_are_refused(tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    source = joint_file(tmp_path / "swav3D.pth")
+    with pytest.raises(UserError, match=message):
+        convert("--weights", source, *words)
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_a_sampling_that_was_asked_for_stays_with_the_file(tmp_path):
+    released.write(tmp_path)
+    convert("--weights", tmp_path / "swav3D.pth", "--to", "ours", "--output", tmp_path / "a.pth", "--sampling", "da020")
+    assert load_model(str(tmp_path / "a.pth")).volume_encoder.sampling == "da020"
+
+
+def test_all_forms_can_be_read_by_those_who_can_read_the_source(tmp_path):
+    source = joint_file(tmp_path / "swav3D.pth")
+    for form in ("safetensors", "torchvision"):
+        convert("--weights", source, "--to", form)
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1

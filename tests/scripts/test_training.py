@@ -176,3 +176,32 @@ def test_a_run_is_not_gone_on_with_when_files_or_input_weights_have_changed(tmp_
         picture.unlink()
     with pytest.raises(UserError, match="3 steps an epoch, which would now be 1"):
         train("ssl_swav_2D", tmp_path, "--epochs", 1, "--workers", 0, "--seed", 32)
+
+
+def test_cached_views_are_the_views_of_the_first_epochs(data, here):
+    train("ssl_deepcluster_2D", data, "--epochs", 1)
+    how = ["--epochs", 1, "--cached_views"]
+    ends = [train("mask_deepcluster_3D", data, *how, n, "--dump_path", f"runs/{n}", "--overwrite") for n in (0, 2, 8)]
+    losses = [last_line(n)["loss"] for n in (0, 2, 8)]
+    # two are those of the first pass, to float16; of eight others may be drawn
+    assert losses[1] == pytest.approx(losses[0], rel=2e-3) and losses[2] != pytest.approx(losses[0], rel=2e-3)
+    moved = [torch.cat([(end[k] - ends[0][k]).flatten() for k in end]).norm() for end in ends[1:]]
+    assert moved[0] < 0.2 * moved[1]
+    assert not Path("runs/2/cached_views").exists()
+
+
+def test_a_run_with_cached_views_that_was_stopped_ends_as_one_that_was_not(data, here):
+    train("ssl_deepcluster_2D", data, "--epochs", 1)
+    words = ["--epochs", 3, "--cached_views", 4]
+    whole = train("mask_deepcluster_3D", data, *words, "--dump_path", "runs/whole", "--checkpoint_freq", 1)
+    for step in sorted(Path("runs/whole/checkpoints").glob("step-*"))[1:]:
+        shutil.rmtree(step)
+    Path("weights/mask_deepcluster.pth").unlink()
+    assert same(whole, train("mask_deepcluster_3D", data, *words, "--dump_path", "runs/whole", "--checkpoint_freq", 1))
+
+
+def test_a_disk_that_is_too_small_for_cached_views_is_an_error_before_training(data, here):
+    train("ssl_deepcluster_2D", data, "--epochs", 1)
+    with pytest.raises(UserError, match=r"cached_views cannot be made .* GiB are needed"):
+        train("mask_deepcluster_3D", data, "--epochs", 1, "--cached_views", 10**11)
+    assert not Path("runs/mask_deepcluster_3D/cached_views").exists()

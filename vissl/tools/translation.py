@@ -5,7 +5,9 @@ Words in `--flag value` form are flags of our script, and win over both.
 """
 
 import difflib
+import itertools
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,9 +77,8 @@ def translate(words: list[str]) -> Command:
     else:
         images = catalogued(values["DATA.TRAIN.DATASET_NAMES"])
     flags += ["--data_path", images]
-    rates, said = _learning_rate(
-        values, int(_last_flag(own, "batch_size") or flags[flags.index("--batch_size") + 1]), last_share
-    )
+    batch = int(_last_number(own, "batch_size") or flags[flags.index("--batch_size") + 1])
+    rates, said = _learning_rate(values, batch, last_share, _last_number(own, "base_lr"))
     run = folder / "run"
     flags += [*rates, "--pretrained_path", str(run), "--checkpoint_name", f"resnet_{method}2D.pth", "--dump_path", str(run)]
     return Command(method, flags + own, processes, folder, [said])
@@ -240,24 +241,30 @@ def _folder(values: dict) -> Path:
     folder = values.get("CHECKPOINT.DIR")
     if not isinstance(folder, str) or not folder:
         raise UserError(
-            'config.CHECKPOINT.DIR is missing; name the folder to write to, as config.CHECKPOINT.DIR="./weights/run".'
+            'config.CHECKPOINT.DIR is missing or no name; name a folder to write to, as config.CHECKPOINT.DIR="./weights/run".'
         )
     return Path(folder)
 
 
-def _learning_rate(values: dict, batch: int, last_share: float) -> tuple[list[str], str]:
+def _learning_rate(values: dict, batch: int, last_share: float, own_rate: float | None) -> tuple[list[str], str]:
     """The rates that VISSL computes for the global batch, and a sentence about them.
 
     On one node the warm-up would start at the rate that it ends at, so that VISSL deletes it, and one cosine is left.
     """
     base = _as(float, f"{SCALING}.base_value", values.get(f"{SCALING}.base_value", 0.3))
     images = _as(float, f"{SCALING}.base_lr_batch_size", values.get(f"{SCALING}.base_lr_batch_size", 256))
+    if images <= 0 or batch <= 0:
+        raise UserError(
+            f"config.{SCALING}.base_lr_batch_size={images:g} and {batch} pictures give no rate; use numbers above 0."
+        )
     kind = values.get(f"{SCALING}.scaling_type", "linear")
     if kind not in ("linear", "sqrt"):
         raise UserError(f"config.{SCALING}.scaling_type={kind} is not known; use linear or sqrt.")
     processes = int(values["DISTRIBUTED.NUM_PROC_PER_NODE"])
     scale = batch * processes / images
     first = base * (scale if kind == "linear" else scale**0.5)
+    if own_rate is not None:
+        return ["--final_lr", repr(own_rate * last_share), "--warmup_epochs", "0"], f"learning rate: {own_rate:g}, by --base_lr"
     said = (
         f"learning rate: {base:g} for {images:g} pictures, scaled ({kind}) to {processes} x {batch}: {first:g}, "
         f"by one cosine to {first * last_share:g}; on one node VISSL has no warm-up"
@@ -265,10 +272,13 @@ def _learning_rate(values: dict, batch: int, last_share: float) -> tuple[list[st
     return ["--base_lr", repr(first), "--final_lr", repr(first * last_share), "--warmup_epochs", "0"], said
 
 
-def _last_flag(words: list[str], flag: str) -> str:
+def _last_number(words: list[str], flag: str) -> float | None:
     joined = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
-    places = [i for i, word in enumerate(joined[:-1]) if word.replace("-", "_") == f"__{flag}"]
-    return joined[places[-1] + 1] if places and joined[places[-1] + 1].isdigit() else ""
+    given = [value for word, value in itertools.pairwise(joined) if word.replace("-", "_") == f"__{flag}"]
+    try:
+        return float(given[-1]) if given else None
+    except ValueError:
+        return None  # the script says what is wrong with it
 
 
 def _one(names: object, key: str) -> str:
@@ -280,7 +290,9 @@ def _one(names: object, key: str) -> str:
 def _as(kind: type, key: str, value: object):
     """A value as a number or text. YAML takes 1e-6 for text, so that it is tried, too."""
     try:
-        if isinstance(value, bool) or (kind is int and float(value) != int(float(value))):
+        if isinstance(value, bool) or (kind is not str and not math.isfinite(float(value))):
+            raise ValueError
+        if kind is int and float(value) != int(float(value)):
             raise ValueError
         return kind(float(value)) if kind is int else kind(value)
     except (TypeError, ValueError):
