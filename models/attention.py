@@ -2,11 +2,14 @@
 
 Xia et al., Vision Transformer with Deformable Attention (2022), in the one-dimensional form of the library
 `deformable-attention`, whose parameter names are kept. Axes: B batch, G offset groups, H heads, C channels, N items, M keys.
+Inside, items come last, so that products are of matrices and neighbouring items of a key lie side by side.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from .position_bias import PositionBias
 
 
 class DeformableAttention(nn.Module):
@@ -44,25 +47,23 @@ class DeformableAttention(nn.Module):
 
     def attend(self, x: torch.Tensor, real: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """The output (B, N, C) and the attention map (B, H, N, M)."""
-        batch, items, channels = x.shape
         if real is None:
-            real = x.new_ones((batch, items), dtype=torch.bool)
+            real = x.new_ones(x.shape[:2], dtype=torch.bool)
         length = real.sum(1)
         x = (x * real[..., None]).transpose(1, 2)  # (B, C, N); what is zero cannot be read
-        q = self.to_q(x)
+        x = x.unflatten(1, (self.groups, -1)).contiguous()  # (B, G, C/G, N)
+        q = _grouped(self.to_q, x)  # (B, G, inner/G, N)
         keys = self.key_count(length)
         positions = self._positions(q, keys)  # (B, G, M) in [-1, 1]
-        sampled = self._sample(x.view(batch, self.groups, channels // self.groups, items), positions, length)
-        sampled = sampled.reshape(batch, channels, -1).to(x.dtype)
-        q, k, v = (self._split(t) for t in (q, self.to_k(sampled), self.to_v(sampled)))  # (B, H, N or M, head_dim)
+        sampled = self._sample(x, positions, length).to(x.dtype)
+        k, v = _grouped(self.to_k, sampled), _grouped(self.to_v, sampled)
+        q, k, v = (t.flatten(1, 2).unflatten(1, (self.heads, -1)) for t in (q, k, v))  # (B, H, head_dim, N or M)
 
-        own = 2 * torch.arange(items, device=x.device) / (length - 1).clamp(min=1)[:, None] - 1  # (B, N)
-        distance = own[:, None, :, None] - positions[:, :, None, :]  # (B, G, N, M)
-        scores = self.scale * q @ k.transpose(-1, -2) + self.rel_pos_bias(distance).flatten(1, 2)
-        surplus = torch.arange(positions.shape[-1], device=x.device) >= keys[:, None]
-        weights = scores.masked_fill(surplus[:, None, None], -torch.inf).softmax(-1)
-        out = self.to_out((weights.to(v.dtype) @ v).transpose(-1, -2).flatten(1, 2))  # (B, C, N)
-        return out.transpose(1, 2) * real[..., None], weights
+        scores = (self.scale * k).transpose(-1, -2) @ q + self._bias(positions, keys, length, x.shape[-1])  # (B, H, M, N)
+        weights = scores.softmax(2)
+        out = (v @ weights.to(v.dtype)).flatten(1, 2).transpose(1, 2)  # (B, N, inner)
+        out = F.linear(out, self.to_out.weight[..., 0], self.to_out.bias)
+        return out * real[..., None], weights.transpose(-1, -2)
 
     def key_count(self, length: torch.Tensor) -> torch.Tensor:
         """The number of keys of sequences of the given lengths: what the strided convolution gives, but not too few."""
@@ -70,11 +71,14 @@ class DeformableAttention(nn.Module):
         return torch.maximum(regular, length.clamp(max=self.least_keys)).clamp(min=1)
 
     def _positions(self, q: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-        batch, _, items = q.shape
+        """q (B, G, inner/G, N) → (B, G, M). Not under autocast: bf16 convolutions of so few channels are slower than fp32."""
+        batch, _, _, items = q.shape
         # room for the least keys; torch.sym_min and sym_max are min and max, and stay formulas in an exported graph
         needed = (torch.sym_min(items, self.least_keys) - 1) * self.stride + self.kernel - 2 * self.padding
-        grouped = F.pad(q.reshape(batch * self.groups, -1, items), (0, torch.sym_max(0, needed - items)))
-        offsets = self.offset_scale * self.to_offsets(grouped).tanh()  # as many as key_count(items)
+        grouped = F.pad(q.flatten(0, 1), (0, torch.sym_max(0, needed - items)))
+        with torch.autocast(q.device.type, enabled=False):
+            grouped = grouped.to(self.to_offsets[0].weight.dtype)
+            offsets = self.offset_scale * self.to_offsets(grouped).tanh()  # as many as key_count(items)
         most = offsets.shape[-1]
         offsets = offsets.view(batch, self.groups, most).to(torch.promote_types(q.dtype, torch.float32))
         grid = torch.arange(most, device=q.device) + offsets
@@ -88,29 +92,17 @@ class DeformableAttention(nn.Module):
             return _interpolate(x, middle) * (1 - positions.abs() / 2).clamp(min=0)[:, :, None]
         return _interpolate(x, ((positions + 1) * length - 1) / 2)
 
-    def _split(self, x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(1, (self.heads, -1)).transpose(-1, -2)
+    def _bias(self, positions: torch.Tensor, keys: torch.Tensor, length: torch.Tensor, items: int) -> torch.Tensor:
+        """(B, H, M, N), from the distance between key and item; -inf for keys that a shorter sequence does not have."""
+        own = 2 * torch.arange(items, device=length.device) / (length - 1).clamp(min=1)[:, None] - 1  # (B, N)
+        bias = self.rel_pos_bias(own[:, None, None] - positions[..., None]).flatten(1, 2)
+        surplus = torch.arange(positions.shape[-1], device=keys.device) >= keys[:, None]  # (B, M)
+        return bias + bias.new_zeros(surplus.shape).masked_fill(surplus, -torch.inf)[:, None, :, None]
 
 
-class PositionBias(nn.Module):
-    """A bias for each head from the signed log distance between query and key, by a small network."""
-
-    def __init__(self, dim: int, heads_per_group: int):
-        super().__init__()
-        self.mlp = nn.ModuleList(
-            [
-                nn.Sequential(nn.Linear(1, dim), nn.ReLU()),
-                nn.Sequential(nn.Linear(dim, dim), nn.ReLU()),
-                nn.Linear(dim, heads_per_group),
-            ]
-        )
-
-    def forward(self, distance: torch.Tensor) -> torch.Tensor:
-        """(B, G, N, M) → (B, G, heads per group, N, M)."""
-        bias = (distance.sign() * distance.abs().log1p())[..., None]
-        for layer in self.mlp:
-            bias = layer(bias)
-        return bias.movedim(-1, 2)
+def _grouped(layer: nn.Conv1d, x: torch.Tensor) -> torch.Tensor:
+    """x (B, G, C/G, N) → (B, G, inner/G, N): a convolution of width 1 in groups; torch's own is slow on a CPU."""
+    return layer.weight[..., 0].unflatten(0, (x.shape[1], -1)) @ x
 
 
 def _interpolate(x: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
