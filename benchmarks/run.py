@@ -27,7 +27,7 @@ from measure import Result, compare  # noqa: E402
 
 from engine.processes import keep_freed_memory  # noqa: E402
 
-PARTS = ("views", "attention")
+PARTS = ("views", "encoder", "attention")
 KEPT = 0.8  # the share of a stored ratio below which --check fails
 
 
@@ -35,13 +35,14 @@ KEPT = 0.8  # the share of a stored ratio below which --check fails
 class Flags:
     only: tuple[str, ...] = ()  # parts, by name (none = all)
     quick: bool = False  # small sizes, three rounds
-    threads: int = 1  # of torch, for both sides
+    threads: int = 0  # of torch, for both sides (0 = as many as torch takes by itself)
     rounds: int = 5  # each figure is a median of so many
     write: bool = False  # store the table as that of this kind of processor
     check: bool = False  # fail when a ratio is more than a fifth below the stored one
 
 
 def main(flags: Flags) -> int:
+    flags.threads = flags.threads or torch.get_num_threads()
     torch.set_num_threads(flags.threads)
     keep_freed_memory()  # as every run does
     unknown = set(flags.only) - set(PARTS)

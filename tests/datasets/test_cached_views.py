@@ -33,7 +33,8 @@ def test_each_item_is_two_different_views_of_its_volume_others_in_each_epoch(cac
         for turn in range(20):
             item = cached[index, turn]
             assert item["slices"].shape == (2, COUNTS[index], DIM) and item["count"] == COUNTS[index]
-            volume, view = divmod(item["slices"][:, :, 0] - torch.arange(COUNTS[index]), 100)
+            numbers = item["slices"][:, :, 0] - torch.arange(COUNTS[index])
+            volume, view = numbers // 100, numbers % 100
             assert (volume == index).all() and (view[:, :1] == view).all()
             pairs.add(tuple((view[:, 0] / 10).int().tolist()))
             assert torch.equal(item["slices"], cached[index, turn]["slices"])
