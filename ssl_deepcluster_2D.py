@@ -53,7 +53,8 @@ def main(config: DeepClusterImageConfig) -> ImageModel:
     published = config.bank == "published"
     rows = len(loader) * config.batch_size * run.world if published else len(pictures)
     heads = cluster_counts(config.nmb_prototypes, rows, heads=3)
-    model = ImageModel(SliceEncoder(config.arch), heads, scores=config.scores, head_batchnorm=config.head_batchnorm)
+    slice_encoder = SliceEncoder(config.arch, recompute=config.recompute)
+    model = ImageModel(slice_encoder, heads, scores=config.scores, head_batchnorm=config.head_batchnorm)
     if config.start_from:
         run.say(*load_image_start(model, run.input(config.start_from)))
     how = {"dtype": run.float_type, "refill": False} if published else {}

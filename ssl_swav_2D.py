@@ -44,7 +44,7 @@ def main(config: SwavImageConfig) -> ImageModel:
         crops_of, collate_pictures, config.batch_size, config.seed, config.workers, run.rank, run.world, "pictures"
     )
     heads = prototype_counts(config.nmb_prototypes, len(pictures))
-    model = ImageModel(SliceEncoder(config.arch), heads, scores=config.scores)
+    model = ImageModel(SliceEncoder(config.arch, recompute=config.recompute), heads, scores=config.scores)
     if config.start_from:
         run.say(*load_image_start(model, run.input(config.start_from)))
     queue = EmbeddingQueue(config.queue_length, model.output_dim, device=run.device)

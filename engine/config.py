@@ -96,6 +96,7 @@ class ImageConfig(Config):
     max_scale_crops: tuple[float, ...] = (1.0, 0.14)  # largest share
     blur: Literal["scaled", "fixed"] = "scaled"  # its radius shrinks with crops of less than 224 pixels, or (VISSL) does not
     batch_size: int = 64  # pictures a process
+    recompute: bool = False  # f_intra keeps little for the backward pass and computes it again: less memory, more time
     # what it starts from
     start_from: str = ""  # weights of any ResNet of this arch, inside pretrained_path ("" = at random)
     # clusters
@@ -110,6 +111,7 @@ class JointConfig(VolumeConfig):
     # what it starts from
     resnet_pretrained: str = ""  # weights of stage 1, inside pretrained_path
     trans_pretrained: str = ""  # weights of stage 2, inside pretrained_path
+    recompute: bool = False  # f_intra keeps little for the backward pass and computes it again: less memory, more time
     # images beside the volumes
     image_path: str = ""  # folder of pictures, learned in the same steps ("" = none)
     image_batch_size: int = 32  # pictures a process

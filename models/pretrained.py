@@ -32,7 +32,8 @@ OTHER_HEADS = ("fc.", "projection_head.", "prototypes")
 
 def make_encoders(config, identity: bool = True) -> tuple[SliceEncoder, VolumeEncoder]:
     """f_intra and f_inter with random weights, from the constants of stage 2 or 3; `identity`: how f_inter starts."""
-    slice_encoder = SliceEncoder(config.arch, config.d_model, config.slice_embedding)
+    recompute = getattr(config, "recompute", False)  # no constant of stage 2
+    slice_encoder = SliceEncoder(config.arch, config.d_model, config.slice_embedding, recompute=recompute)
     volume_encoder = VolumeEncoder(
         config.d_model,
         dropout=config.dropout,

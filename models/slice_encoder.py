@@ -1,11 +1,15 @@
 """f_intra: a ResNet on one slice, its features, and the map from features to the slice embedding."""
 
+import contextlib
 import math
 
 import torch
 import torch.nn.functional as F
 import torchvision
 from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+CHUNK = 64  # slices that go through an encoder at a time where no gradients are kept
 
 
 class SliceEncoder(nn.Module):
@@ -14,11 +18,15 @@ class SliceEncoder(nn.Module):
     feature_dim: length of the slice features (ResNet-50: 256 + 512 + 1024 + 2048); pooled_dim: of the last stage alone.
     embedding: "unit" brings embeddings to unit root mean square, so that no loss depends on the map's scale; "published"
     leaves them raw, and has the last stage twice in the features (5888 numbers).
+    recompute: blocks keep their input alone, and are computed again in the backward pass.
     """
 
-    def __init__(self, arch: str = "resnet50", embedding_dim: int = 640, embedding: str = "unit", channels: int = 3):
+    def __init__(
+        self, arch: str = "resnet50", embedding_dim: int = 640, embedding: str = "unit", channels: int = 3,
+        recompute: bool = False,
+    ):  # fmt: skip
         super().__init__()
-        self.arch, self.embedding_dim, self.embedding = arch, embedding_dim, embedding
+        self.arch, self.embedding_dim, self.embedding, self.recompute = arch, embedding_dim, embedding, recompute
         self.resnet = getattr(torchvision.models, arch)(weights=None)
         self.pooled_dim = self.resnet.fc.in_features
         self.resnet.fc = nn.Identity()
@@ -36,14 +44,12 @@ class SliceEncoder(nn.Module):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Slice features (B, feature_dim): the four stages, each averaged over pixels and L2-normalised, joined."""
-        stages = [stage.mean((2, 3), dtype=_exact(stage.dtype)) for stage in self._stages(images)]
-        stages = [F.normalize(stage, dim=-1) for stage in stages]
+        stages = [F.normalize(PixelMean.apply(stage), dim=-1) for stage in self._stages(images)]
         return torch.cat(stages + stages[-1:] if self.embedding == "published" else stages, dim=-1)
 
     def pooled(self, images: torch.Tensor) -> torch.Tensor:
         """(B, pooled_dim): the last stage averaged over pixels."""
-        last = self._stages(images)[-1]
-        return last.mean((2, 3), dtype=_exact(last.dtype))
+        return PixelMean.apply(self._stages(images)[-1])
 
     def _stages(self, images: torch.Tensor) -> list[torch.Tensor]:
         net = self.resnet
@@ -56,15 +62,57 @@ class SliceEncoder(nn.Module):
         x = net.maxpool(net.relu(net.bn1(x)))
         stages = []
         for layer in (net.layer1, net.layer2, net.layer3, net.layer4):
-            x = layer(x)
+            for block in layer:
+                x = self._through(block, x)
             stages.append(x)
         return stages
 
+    def _through(self, block: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        if not (self.recompute and self.training and torch.is_grad_enabled()):
+            return block(x)
+        again = lambda: (contextlib.nullcontext(), unrecorded(block))  # noqa: E731
+        return checkpoint(block, x, use_reentrant=False, preserve_rng_state=False, context_fn=again)
 
-def embed_slices(encoder: nn.Module, pixels: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """Slice embeddings (B, N, D) of volumes (B, N, H, W) or (B, N, 3, H, W), zero at padding, which it does not see."""
+
+@contextlib.contextmanager
+def unrecorded(block: nn.Module):
+    """Batch norms inside use the statistics of their batch, as in training, but record none: those were seen before."""
+    norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    usual = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, usual):
+            norm.momentum = momentum
+            norm.num_batches_tracked -= 1
+
+
+class PixelMean(torch.autograd.Function):
+    """(B, C, H, W) → (B, C) in float32 at least. Its gradient, the same for all pixels, is not written out for each of them."""
+
+    @staticmethod
+    def forward(context, maps: torch.Tensor) -> torch.Tensor:
+        context.shape, context.dtype = maps.shape, maps.dtype
+        return maps.mean((2, 3), dtype=_exact(maps.dtype))
+
+    @staticmethod
+    def backward(context, gradient: torch.Tensor) -> torch.Tensor:
+        share = gradient / (context.shape[2] * context.shape[3])
+        return share.to(context.dtype)[:, :, None, None].expand(context.shape)
+
+
+def embed_slices(encoder, pixels: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Slice embeddings (B, N, D) of volumes (B, N, H, W) or (B, N, 3, H, W), zero at padding, which it does not see.
+
+    encoder: a `SliceEncoder`, or a method of one.
+    """
     slices = pixels[real] if pixels.ndim == 5 else pixels[real][:, None]
-    embedded = encoder(slices.contiguous(memory_format=torch.channels_last))
+    module = getattr(encoder, "__self__", encoder)
+    alone = not (module.training or torch.is_grad_enabled() or torch.compiler.is_compiling())  # a slice knows of no other
+    chunks = slices.split(CHUNK) if alone and len(slices) else [slices]
+    embedded = torch.cat([encoder(chunk.contiguous(memory_format=torch.channels_last)) for chunk in chunks])
     out = embedded.new_zeros(*real.shape, embedded.shape[-1])
     out[real] = embedded
     return out

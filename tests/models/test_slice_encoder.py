@@ -4,7 +4,7 @@ import torch.nn.functional as F
 import torchvision
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from models.slice_encoder import SliceEncoder, draw_published_map, embed_slices, orthogonal_map, set_map
+from models.slice_encoder import PixelMean, SliceEncoder, draw_published_map, embed_slices, orthogonal_map, set_map
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +132,47 @@ def test_the_published_map_is_drawn_after_the_convolutions_of_its_resnet(seed):
     assert torch.equal(encoder.to_embedding.weight, theirs.weight[:, :, 0].T)
     assert torch.equal(encoder.to_embedding.bias, theirs.bias)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def trained_once(recompute, arch="resnet18"):
+    """The loss, gradients and buffers of one backward pass in float64."""
+    torch.manual_seed(3)
+    encoder = SliceEncoder(arch, 16, recompute=recompute).double().train()
+    images = torch.randn(6, 1, 48, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+        loss = encoder(images).pow(3).sum()
+    loss.backward()
+    return sum(kept), loss, {n: p.grad for n, p in encoder.named_parameters()}, dict(encoder.named_buffers())
+
+
+def test_recomputation_changes_no_loss_gradient_or_running_statistic_and_keeps_less():
+    (kept, loss, gradients, buffers), (less, same_loss, same_gradients, same_buffers) = map(trained_once, (False, True))
+    assert torch.equal(loss, same_loss) and less < kept / 2
+    assert all(torch.equal(gradients[name], same_gradients[name]) for name in gradients)
+    assert all(torch.equal(buffers[name], same_buffers[name]) for name in buffers)
+    assert buffers["resnet.layer4.1.bn2.num_batches_tracked"] == 1
+
+
+def test_without_gradients_slices_go_through_in_chunks_and_come_out_the_same(encoder, monkeypatch):
+    pixels, real = torch.randn(3, 5, 24, 24), torch.arange(5) < torch.tensor([[5], [2], [4]])
+    sizes = []
+    with torch.no_grad():
+        whole = embed_slices(encoder, pixels, real)
+        monkeypatch.setattr("models.slice_encoder.CHUNK", 4)
+        with_hook = encoder.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
+        torch.testing.assert_close(embed_slices(encoder, pixels, real), whole, rtol=1e-5, atol=1e-6)
+    embed_slices(encoder, pixels, real)  # with gradients
+    with_hook.remove()
+    assert sizes == [4, 4, 3, 11]
+
+
+def test_the_gradient_of_the_mean_over_pixels_is_that_of_torch():
+    maps = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(PixelMean.apply, (maps,))
+    half = torch.randn(2, 3, 4, 5).bfloat16().requires_grad_()
+    weight = torch.randn(2, 3)
+    (PixelMean.apply(half) * weight).sum().backward()
+    gradient, half.grad = half.grad, None
+    (half.mean((2, 3), dtype=torch.float32) * weight).sum().backward()
+    assert PixelMean.apply(half).dtype == torch.float32 and torch.equal(gradient, half.grad)
