@@ -10,7 +10,7 @@ CPU = torch.device("cpu")
 
 
 def cases(quick: bool):
-    arch, batch, side = ("resnet18", 4, 64) if quick else ("resnet50", 16, 128)
+    arch, batch, side = ("resnet18", 4, 64) if quick else ("resnet50", 64, 128)
     slices = torch.randn(batch, 1, side, side, generator=torch.Generator().manual_seed(0))
     ours, plain = SliceEncoder(arch), SliceEncoder(arch)
     plain.load_state_dict(ours.state_dict())

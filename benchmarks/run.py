@@ -27,7 +27,7 @@ from measure import Result, compare  # noqa: E402
 
 from engine.processes import keep_freed_memory  # noqa: E402
 
-PARTS = ("views", "encoder", "attention")
+PARTS = ("views", "transport", "encoder", "attention", "stage1", "stage2", "stage3")
 KEPT = 0.8  # the share of a stored ratio below which --check fails
 
 

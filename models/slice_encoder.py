@@ -58,6 +58,7 @@ class SliceEncoder(nn.Module):
         weight = net.conv1.weight
         if images.shape[1] == 1:
             weight = weight.sum(1, keepdim=True)  # equal channels, at a fraction of the work
+            images = channels_last(images)
         x = F.conv2d(images, weight, stride=2, padding=3)
         x = net.maxpool(net.relu(net.bn1(x)))
         stages = []
@@ -101,6 +102,14 @@ class PixelMean(torch.autograd.Function):
     def backward(context, gradient: torch.Tensor) -> torch.Tensor:
         share = gradient / (context.shape[2] * context.shape[3])
         return share.to(context.dtype)[:, :, None, None].expand(context.shape)
+
+
+def channels_last(images: torch.Tensor) -> torch.Tensor:
+    """Pictures (B, 1, H, W) in the memory order of the other layers, which torch can't tell from its usual one by itself."""
+    if torch.compiler.is_compiling():
+        return images
+    _, _, height, width = images.shape
+    return images.contiguous().as_strided(images.shape, (height * width, 1, width, 1))
 
 
 def embed_slices(encoder, pixels: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
