@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: help demo test test-all lint format samples clean
+.PHONY: help demo test test-all bench lint format samples clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -23,6 +23,9 @@ test: .venv/ready  ## the fast tests
 
 test-all: .venv/ready  ## all tests (under an hour)
 	$(RUN) -m pytest -q
+
+bench: .venv/ready  ## ours against other libraries, side by side (half an hour)
+	$(RUN) benchmarks/run.py
 
 lint: .venv/ready  ## ruff: lint and format
 	.venv/bin/ruff check .

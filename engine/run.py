@@ -87,7 +87,7 @@ class Run:
         if self.world == 1:
             return model
         cuda = [self.device] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(model, device_ids=cuda)
+        return nn.parallel.DistributedDataParallel(model, device_ids=cuda, gradient_as_bucket_view=True)
 
     def freeze(self, model: nn.Module) -> nn.Module:
         """`model` on the device, in eval mode and without gradients, for good."""

@@ -65,5 +65,7 @@ def test_all_stages_run_on_large_scans_at_full_size_within_8_gigabytes(scans, tm
     assert peak_gigabytes(tmp_path, f"ssl_{method}_2D.py", *crops) < 8
     assert peak_gigabytes(tmp_path, f"mask_{method}_3D.py", *volumes) < 8
     assert peak_gigabytes(tmp_path, f"ssl_{method}_3D.py", *volumes) < 8
+    again = ["--recompute", "--dump_path", "runs/again", "--checkpoint_name", "again.pth"]
+    assert peak_gigabytes(tmp_path, f"ssl_{method}_3D.py", *volumes, *again) < 3
     config = torch.load(tmp_path / f"weights/{method}3D.pth", weights_only=True)["config"]
     assert config["arch"] == "resnet50" and tuple(config["target_shape"]) == SHAPE
