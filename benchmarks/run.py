@@ -27,7 +27,7 @@ from measure import Result, compare  # noqa: E402
 
 from engine.processes import keep_freed_memory  # noqa: E402
 
-PARTS = ("views", "transport", "encoder", "attention", "stage1", "stage2", "stage3")
+PARTS = ("views", "transport", "encoder", "attention", "clustering", "stage1", "stage2", "stage3")
 KEPT = 0.8  # the share of a stored ratio below which --check fails
 
 
@@ -44,7 +44,7 @@ class Flags:
 def main(flags: Flags) -> int:
     flags.threads = flags.threads or torch.get_num_threads()
     torch.set_num_threads(flags.threads)
-    keep_freed_memory()  # as every run does
+    keep_freed_memory()  # as every run of ours does
     unknown = set(flags.only) - set(PARTS)
     if unknown:
         print(f"error: --only {' '.join(sorted(unknown))} is no part; there are {' '.join(PARTS)}.", file=sys.stderr)
@@ -113,19 +113,19 @@ def write_stored(flags: Flags, results: list[Result]) -> None:
     print(f"wrote {path}")
 
 
-def read_stored(flags: Flags) -> dict[tuple[str, str], float]:
+def read_stored(flags: Flags) -> dict[tuple[str, str, str], float]:
     path = stored_file(flags)
     if not path.exists():
         print(f"no ratios are stored for {processor()}, {flags.threads} thread(s); --write stores them.")
         return {}
-    return {(r["name"], r["size"]): r["ratio"] for r in json.loads(path.read_text())["results"]}
+    return {(r["name"], r["size"], r["peer_name"]): r["ratio"] for r in json.loads(path.read_text())["results"]}
 
 
-def key(result: Result) -> tuple[str, str]:
-    return result.name, result.size
+def key(result: Result) -> tuple[str, str, str]:
+    return result.name, result.size, result.peer_name
 
 
-def lost(result: Result, stored: dict[tuple[str, str], float]) -> bool:
+def lost(result: Result, stored: dict[tuple[str, str, str], float]) -> bool:
     return result.ratio < KEPT * stored.get(key(result), 0.0)
 
 

@@ -45,15 +45,15 @@ def join_group() -> Process:
     return Process(rank, world, device)
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(keep: bool = True) -> None:
     """Lets the C library keep large blocks that are freed, for the next ones: new pages cost more than many a computation.
 
-    On other systems than Linux with glibc nothing happens.
+    keep: False goes back to its usual limits of 32 and 64 MiB. On other systems than Linux with glibc nothing happens.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
-        for setting in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
-            libc.mallopt(setting, 2**30)
+        libc.mallopt(_M_MMAP_THRESHOLD, 2**30 if keep else 2**25)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**30 if keep else 2**26)
 
 
 def leave_group() -> None:
