@@ -96,8 +96,12 @@ def processor() -> str:
 
 
 def stored_file(flags: Flags) -> Path:
-    name = re.sub(r"[^a-z0-9]+", "-", f"{processor()} {flags.threads} threads".lower())
-    return HERE / "results" / f"{name}{'-quick' if flags.quick else ''}.json"
+    return HERE / "results" / f"{file_name(flags.threads)}{'-quick' if flags.quick else ''}.json"
+
+
+def file_name(threads: int) -> str:
+    """The processor and the threads, for the name of a file."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{processor()} {threads} threads".lower())
 
 
 def write_stored(flags: Flags, results: list[Result]) -> None:
