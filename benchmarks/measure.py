@@ -20,7 +20,8 @@ class Case:
     """Ours against a peer. `ours` and `peer` are called without arguments; what they need is made before.
 
     name, size: what is compared, at which size; promise: the least ratio of times that the project promises (0 = none);
-    agree: called once, before the timing, to assert that both compute the same; unit: what a call does `count` of.
+    agree: called once, before the timing, to assert that both compute the same; unit: what a call does `count` of; alike: the
+    peer is ours, too, and has our settings of the memory.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Case:
     agree: Callable[[], None] | None = None
     count: int = 1
     unit: str = "call"
+    alike: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def compare(case: Case, rounds: int = 5) -> Result:
     """Medians of `rounds` rounds; in each round both are called once, one after the other."""
     if case.agree:
         case.agree()
-    calls = (case.ours, as_it_comes(case.peer))
+    calls = (case.ours, case.peer if case.alike else as_it_comes(case.peer))
     mib = [peak_mib(call) for call in calls]  # also the warm-up
     times: tuple[list[float], list[float]] = ([], [])
     brief = [seconds(call) < BRIEF for call in calls]

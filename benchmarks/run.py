@@ -37,7 +37,7 @@ class Flags:
     quick: bool = False  # small sizes, three rounds
     threads: int = 0  # of torch, for both sides (0 = as many as torch takes by itself)
     rounds: int = 5  # each figure is a median of so many
-    write: bool = False  # store the table as that of this kind of processor
+    write: bool = False  # store what was measured in the table of this kind of processor
     check: bool = False  # fail when a ratio is more than a fifth below the stored one
 
 

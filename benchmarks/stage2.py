@@ -56,6 +56,7 @@ def cases(quick: bool):
         yield Case(
             name, f"{arch}, {batch} × {' × '.join(map(str, shape))}", lambda step=step: step(*read()),
             lambda step=step: step(*embedded(volumes)), "without", 20.0 * (masks == 1 and not quick), None, batch, "volume",
+            alike=True,
         )  # fmt: skip
     folder.cleanup()
 

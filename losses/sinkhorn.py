@@ -10,7 +10,7 @@ from .precision import at_least_float32
 # exp(-80) is the last power of e that float32 holds with room for sums over rows and prototypes
 LINEAR_RANGE = 80.0
 # elements of a block of rows on a CPU: what is read twice in an iteration stays in the cache
-BLOCK_ELEMENTS = 2**18
+BLOCK_ELEMENTS = 2**19
 
 
 @torch.no_grad()
