@@ -49,7 +49,8 @@ def main() -> None:
         print(f"{what}: {sizes[0]} to {sizes[-1]}, time ~ size^{power:.2f}; a unit costs {a_unit:.2f} times as much at the end")
         axis.loglog(sizes, medians * 1e3, "o-")
         axis.loglog(sizes, medians[-1] * 1e3 * np.array(sizes) / sizes[-1], ":", color="grey")
-        axis.set(xlabel=what, ylabel="ms", title=f"size^{power:.2f}")
+        axis.set(xlabel=what, ylabel="ms", title=f"size^{power:.2f}", xticks=sizes, xticklabels=sizes)
+        axis.minorticks_off()
     path = HERE / "results" / f"curves-{file_name(torch.get_num_threads())}.png"
     path.parent.mkdir(exist_ok=True)
     figure.suptitle(f"{processor()}, {torch.get_num_threads()} thread(s); dotted: linear")

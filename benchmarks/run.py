@@ -113,7 +113,9 @@ def write_stored(flags: Flags, results: list[Result]) -> None:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    path.write_text(json.dumps({**about, "results": [asdict(r) for r in results]}, indent=1) + "\n")
+    before = json.loads(path.read_text())["results"] if path.exists() else []
+    kept = {(r["name"], r["size"], r["peer_name"]): r for r in before} | {key(r): asdict(r) for r in results}
+    path.write_text(json.dumps({**about, "results": list(kept.values())}, indent=1) + "\n")
     print(f"wrote {path}")
 
 
