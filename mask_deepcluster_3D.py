@@ -71,7 +71,7 @@ def main(config: MaskConfig, method: str = "deepcluster") -> MaskedVolumeModel:
     def remembered(loader):
         """Batches with the slice embeddings of whole volumes in place of pixels: once for all epochs, as f_intra is frozen."""
         batches = []
-        for batch in run.evaluate(loader):
+        for batch in run.evaluate(loader, what="embedding whole volumes"):
             pixels, real = plain_view(batch, config.normalise, run.float_type)
             batches.append({**batch, "slices": embed(pixels, real).cpu(), "real": real.cpu()})
         return batches
