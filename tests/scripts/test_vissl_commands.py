@@ -129,6 +129,13 @@ def test_the_last_of_equal_overrides_wins_and_flags_win_over_them(stand_in):
     assert constants(stand_in, "swav", "--epochs", "5", "--size_crops", "32", "16", *words).epochs == 5
 
 
+def test_a_rate_of_ones_own_is_the_one_that_is_said_and_its_end_goes_with_it(stand_in):
+    command = stand_in[0].translate([*published("swav"), "--base_lr", "0.5"])
+    assert command.said == ["learning rate: 0.5, by --base_lr"]
+    config = constants(stand_in, "swav", "--base_lr", "0.5")
+    assert (config.base_lr, config.final_lr) == (0.5, pytest.approx(0.0005))
+
+
 @pytest.mark.parametrize(
     "word, message",
     [
@@ -141,6 +148,9 @@ def test_the_last_of_equal_overrides_wins_and_flags_win_over_them(stand_in):
         ("config.DATA.TRAIN.DATASET_NAMES=[a,b]", "DATASET_NAMES=.*give one"),
         ("config.OPTIMIZER.use_larc=false", "use_larc=false cannot"),
         ("config.OPTIMIZER.num_epochs=many", "num_epochs=many is not a whole number"),
+        ("config.OPTIMIZER.num_epochs=.inf", "num_epochs=inf is not a whole number"),
+        ("config.OPTIMIZER.param_schedulers.lr.auto_lr_scaling.base_value=.nan", "base_value=nan is not a number"),
+        ("config.OPTIMIZER.param_schedulers.lr.auto_lr_scaling.base_lr_batch_size=0", "give no rate; use numbers above 0"),
         ("config.MODEL.TRUNK.RESNETS.DEPTH=77", "use 18, 34, 50 or 101"),
         ("config.LOSS.swav_loss.queue.start_iter=5", "start_iter=5 cannot"),
         ("config=pretrain/simclr/simclr_8node_resnet", "is not known here; use config=pretrain/swav"),
