@@ -63,8 +63,8 @@ def main(config: MaskConfig, method: str = "deepcluster") -> MaskedVolumeModel:
         total = torch.zeros(slice_encoder.feature_dim + 1, dtype=torch.float64, device=run.device)
         for batch in run.evaluate(plain):
             pixels, real = plain_view(batch, config.normalise, run.float_type)
-            features = slice_encoder.features(pixels[real][:, None])
-            total += torch.cat([features.double().sum(0), real.sum().double()[None]])
+            features = slice_encoder.features(pixels[real.to(run.device)][:, None])
+            total += torch.cat([features.double().sum(0), features.new_full((1,), len(features), dtype=torch.float64)])
         total = all_sum(total)
         return total[:-1] / total[-1]
 
@@ -73,7 +73,9 @@ def main(config: MaskConfig, method: str = "deepcluster") -> MaskedVolumeModel:
         batches = []
         for batch in run.evaluate(loader, what="embedding whole volumes"):
             pixels, real = plain_view(batch, config.normalise, run.float_type)
-            batches.append({**batch, "slices": embed(pixels, real).cpu(), "real": real.cpu()})
+            batches.append(
+                {**batch, "slices": embed(pixels, real).cpu(), "on_host": {**batch["on_host"], "real": real.numpy()}}
+            )
         return batches
 
     def fill(cached):
@@ -87,7 +89,7 @@ def main(config: MaskConfig, method: str = "deepcluster") -> MaskedVolumeModel:
     def two_embedded_views(batch):
         """Slice embeddings (2B, N, D) of two views of each volume, and which slices are real (2B, N)."""
         if config.cached_views:
-            return batch["slices"].to(run.float_type), batch["real"]
+            return batch["slices"].to(run.float_type), torch.from_numpy(batch["on_host"]["real"])
         view = two_views(batch, config.seed, config.view_policy, config.normalise, run.float_type)
         return embed(view.pixels, view.real), view.real
 
@@ -95,7 +97,7 @@ def main(config: MaskConfig, method: str = "deepcluster") -> MaskedVolumeModel:
         """R² on whole volumes, each with a mask that no training step uses."""
         tally = MaskedScore()
         for batch in run.evaluate(batches):
-            targets, real = batch["slices"], batch["real"]
+            targets, real = batch["slices"], torch.from_numpy(batch["on_host"]["real"])
             masked = draw_mask(mask_draws(batch, config.seed, real.shape[1], views=1), real, config.mask_ratio)
             guess = interpolate_neighbours(targets, real, masked)
             tally.add(model(targets, real, masked), targets, guess, masked)
@@ -103,7 +105,8 @@ def main(config: MaskConfig, method: str = "deepcluster") -> MaskedVolumeModel:
 
     def embed_whole(batch):
         """Whole volumes, as `evaluate_embeddings.py` embeds them."""
-        return volume_embedding(model.volume_encoder(batch["slices"], batch["real"]), batch["real"])
+        real = torch.from_numpy(batch["on_host"]["real"])
+        return volume_embedding(model.volume_encoder(batch["slices"], real), real)
 
     # f_intra's map to D is made here, once: stage 3 goes on with it
     if config.slice_embedding == "published":

@@ -73,15 +73,16 @@ def main(config: DeepClusterJointConfig) -> JointModel:
         masked = draw_mask(mask_draws(batch, config.seed, view.real.shape[1]), view.real, config.mask_ratio)
         crops = picture_crops(pictures, config.seed, config.normalise, run.float_type) if pictures else []
         out = network(view.pixels, view.real, masked, torch.cat(crops) if crops else None)
-        numbers = pictures["index"] if pictures else batch["index"][:0]
-        return out, masked, slice_rows.of(batch["index"], view.positions, view.real, view.step, numbers)
+        index = batch["on_host"]["index"]
+        numbers = pictures["on_host"]["index"] if pictures else index[:0]
+        return out, masked, slice_rows.of(index, view.positions, view.real, view.step, numbers)
 
     def remember(batch, out, row, crop, writes):
         """The embeddings of each view go to its bank."""
         for view, volumes in enumerate(out.volume_embeddings.chunk(2)):
-            chosen = writes & (crop == view)
+            chosen = (writes & (crop == view)).nonzero()[:, 0]
             bank.write(view, batch["index"], volumes)
-            slice_bank.write(view, row[chosen], out.projections[chosen])
+            slice_bank.write(view, row[chosen], out.projections[chosen.to(run.device, non_blocking=True)])
 
     def fill_banks():
         """Before the first clustering: all files once, in eval mode; or, as published, a training pass, each view alone."""

@@ -66,7 +66,8 @@ def main(config: SwavImageConfig) -> ImageModel:
 
             queue_is_used = queue.ready and epoch >= config.epoch_queue_starts
             earlier = [model.prototypes(queue.share(crop)) for crop in (0, 1)] if queue_is_used else None
-            loss, codes = swapped_prediction(scores, earlier, config.epsilon, config.sinkhorn_iterations, config.temperature)
+            how = config.epsilon, config.sinkhorn_iterations, config.temperature
+            loss, codes = swapped_prediction(scores, earlier, *how, largest=model.prototypes.largest_score)
 
             run.update(loss, frozen=model.prototypes if run.step < config.freeze_prototypes_niters else None)
             model.prototypes.normalize_()

@@ -66,7 +66,8 @@ def main(config: SwavJointConfig) -> JointModel:
         """SwAV's loss of two views, each with its scores for every head, and the codes of view a by the first head."""
         queue_is_used = queue.ready and run.epoch >= config.epoch_queue_starts
         earlier = [prototypes(queue.share(view)) for view in (0, 1)] if queue_is_used else None
-        return swapped_prediction([a, b], earlier, config.epsilon, config.sinkhorn_iterations, config.temperature)
+        how = config.epsilon, config.sinkhorn_iterations, config.temperature
+        return swapped_prediction([a, b], earlier, *how, largest=prototypes.largest_score)
 
     for _epoch in run.epochs():
         for batch, pictures in run.batches(loader, image_loader):
@@ -79,7 +80,7 @@ def main(config: SwavJointConfig) -> JointModel:
             inter, volume_codes = swapped(a, b, model.prototypes.volumes, queue)
 
             images = len(pictures["index"]) if pictures else 0
-            same_a, same_b, matched = paired_rows(view.positions, view.real, view.step, images)
+            same_a, same_b, matched = paired_rows(view.positions, view.real, view.step, images, run.device)
             a, b = zip(*((scores[same_a], scores[same_b]) for scores in out.scores))
             intra, slice_codes = swapped(a, b, model.prototypes.slices, slice_queue)
 

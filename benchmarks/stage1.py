@@ -45,7 +45,7 @@ def cases(quick: bool):
         optimizer.zero_grad()
         with autocast(dtype, CPU):
             _, scores = model(crops)
-        loss, _ = swapped_prediction(scores, None, EPSILON, ITERATIONS, TEMPERATURE)
+        loss, _ = swapped_prediction(scores, None, EPSILON, ITERATIONS, TEMPERATURE, largest=1.0)
         loss.backward()
         optimizer.step()
         return loss.item()

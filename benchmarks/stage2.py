@@ -47,7 +47,7 @@ def cases(quick: bool):
     def read():
         now = next(turns)
         kept = collate_cached([cached[index, now] for index in range(batch)])
-        return kept["slices"].float(), kept["real"]
+        return kept["slices"].float(), torch.from_numpy(kept["on_host"]["real"])
 
     for masks in (1, 4):
         model = MaskedVolumeModel(VolumeEncoder(dim, dropout=0.0), dim)

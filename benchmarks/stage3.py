@@ -67,7 +67,7 @@ def cases(quick: bool):
         optimizer.zero_grad()
         slices, predictions, _, volume_scores, _, scores = outputs(of)
         inter, intra = (
-            swapped_prediction(list(zip(*(s.chunk(2) for s in both))), None, 0.05, 3, 0.1)[0]
+            swapped_prediction(list(zip(*(s.chunk(2) for s in both))), None, 0.05, 3, 0.1, 1.0 if of is not plain else None)[0]
             for both in (volume_scores, scores)
         )
         loss = inter + intra + masked_slice_loss(predictions, slices, masked)

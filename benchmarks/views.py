@@ -29,7 +29,8 @@ def cases(quick: bool):
 
 def view(volume, chosen, turn_in_plane, numbers):
     """The next view: other parameters in every call, as TorchIO draws them."""
-    count, positions, step = np.array([volume.shape[1]]), torch.arange(float(volume.shape[1]))[None], torch.ones(1)
+    slices = volume.shape[1]
+    count, positions, step = np.array([slices]), np.arange(slices, dtype=np.float32)[None], np.ones(1, np.float32)
     return make_view(volume, count, positions, step, keys(0, [next(numbers)]), chosen, turn_in_plane)
 
 

@@ -46,11 +46,11 @@ class CachedViews(Dataset):
 
 
 def collate_cached(samples: list[dict]) -> dict[str, torch.Tensor]:
-    """slices (2B, N, D) float16, the first views of all volumes, then the second; real (2B, N); index, turn (B,)."""
+    """slices (2B, N, D) float16, the first views of all volumes, then the second; `on_host`: real (2B, N), index, turn (B,)."""
     longest, dim = max(sample["count"] for sample in samples), samples[0]["slices"].shape[2]
     slices = torch.zeros(2, len(samples), longest, dim, dtype=torch.float16)
     for row, sample in enumerate(samples):
         slices[:, row, : sample["count"]] = sample["slices"]
     whole = {name: torch.tensor([sample[name] for sample in samples]) for name in ("index", "turn")}
     real = torch.arange(longest) < torch.tensor([sample["count"] for sample in samples])[:, None]
-    return {"slices": slices.flatten(0, 1), "real": real.repeat(2, 1), **whole, "on_host": on_host(whole)}
+    return {"slices": slices.flatten(0, 1), "on_host": on_host({**whole, "real": real.repeat(2, 1)})}

@@ -59,7 +59,7 @@ def augment_crops(crops: torch.Tensor, crop_keys: np.ndarray, blur_radius: str =
 
     blur_radius: "scaled" with the crop's size from 224 pixels, or "fixed" in pixels.
     """
-    draws = torch.from_numpy(uniform(crop_keys.reshape(-1), 7)).to(crops.device, crops.dtype)
+    draws = torch.from_numpy(uniform(crop_keys.reshape(-1), 7)).to(crops.dtype).to(crops.device, non_blocking=True)
     flip, jitter, brightness, contrast, order, blur, sigma = draws.unbind(1)
     pixels = crops.flatten(0, 1)
     pixels = torch.where((flip < 0.5)[:, None, None], pixels.flip(-1), pixels)

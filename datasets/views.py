@@ -1,4 +1,8 @@
-"""From a loader's batch to what a network sees: two views of volumes, crops of pictures, masks. On the batch's device."""
+"""From a loader's batch to what a network sees: two views of volumes, crops of pictures, masks.
+
+Pixels are where the batch is. Which slices are real or masked, and where they come from, stays on the host, so that counting
+or choosing slices never waits for a device.
+"""
 
 import itertools
 from typing import NamedTuple
@@ -12,7 +16,7 @@ from .volumes import intensities, standardise
 
 
 class Views(NamedTuple):
-    """Two views of B volumes, one after the other: pixels (2B, N, H, W), real (2B, N) bool, positions (2B, N), step (2B,)."""
+    """Two views of B volumes, one after the other: pixels (2B, N, H, W); on the host real, positions (2B, N), step (2B,)."""
 
     pixels: torch.Tensor
     real: torch.Tensor
@@ -31,7 +35,7 @@ def two_views(batch: dict, seed: int, policy: str, normalise: str, dtype: torch.
     views = []
     for view, first in itertools.product(range(2), range(0, len(pixels), some)):
         block = slice(first, first + some)
-        of = pixels[block], on_host["count"][block], batch["positions"][block], batch["step"][block]
+        of = pixels[block], *(on_host[name][block] for name in ("count", "positions", "step"))
         view_keys = keys(seed, "view", turn[block], index[block], view)
         views.append(make_view(*of, view_keys, chosen[view, block], turn_in_plane=policy != "one"))
     joined = [torch.cat(parts) for parts in zip(*views)]
@@ -39,21 +43,21 @@ def two_views(batch: dict, seed: int, policy: str, normalise: str, dtype: torch.
 
 
 def plain_view(batch: dict, normalise: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """((B, N, H, W) standardised pixels, (B, N) real slices) of a batch without any augmentation.
+    """((B, N, H, W) standardised pixels, (B, N) real slices, on the host) of a batch without any augmentation.
 
     "imagenet" gives (B, N, 3, H, W).
     """
     pixels = intensities(batch["slices"], batch["low"], batch["high"], normalise, dtype)
-    real = torch.arange(pixels.shape[1], device=pixels.device) < batch["count"][:, None]
+    real = torch.arange(pixels.shape[1]) < torch.from_numpy(batch["on_host"]["count"])[:, None]
     return standardise(pixels, normalise), real
 
 
 def mask_draws(batch: dict, seed: int, slices: int, views: int = 2, one_for_both: bool = False) -> torch.Tensor:
-    """(views * B, slices) numbers in [0, 1) that choose the masked slices of each view, or (published) of two views at once."""
+    """(views * B, slices) numbers in [0, 1), on the host, that choose the masked slices of each view, or of two (published)."""
     turn, index = batch["on_host"]["turn"], batch["on_host"]["index"]
     which = [view // 2 if one_for_both else view for view in range(views)]
     draws = [torch.from_numpy(uniform(keys(seed, "mask", turn, index, view), slices)) for view in which]
-    return torch.cat(draws).to(batch["slices"].device, non_blocking=True)
+    return torch.cat(draws)
 
 
 def picture_crops(

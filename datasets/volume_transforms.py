@@ -109,7 +109,8 @@ def bias_field(volumes: torch.Tensor, count: torch.Tensor, coefficients: torch.T
     kind = {"dtype": volumes.dtype, "device": volumes.device}
     powers = torch.arange(4, device=volumes.device)
     table = torch.zeros(batch, 64, **kind)
-    table[:, [16 * i + 4 * j + k for i, j, k in itertools.product(range(4), repeat=3) if i + j + k <= 3]] = coefficients
+    places = torch.tensor([16 * i + 4 * j + k for i, j, k in itertools.product(range(4), repeat=3) if i + j + k <= 3])
+    table.index_copy_(1, places.to(volumes.device, non_blocking=True), coefficients)
     number = torch.arange(slices, **kind)
     last = (count - 1)[:, None]  # a single slice lies at 0
     z = ((2 * number - last) / last.clamp(min=1)).clamp(max=1).to(volumes.dtype)

@@ -14,10 +14,11 @@ CHANCES = (0.5, 0.5, 0.25, 0.5, 0.25, 0.5, 0.5)  # of each, under "compose"
 SCALES, ANGLES = (0.9, 1.1), (-10.0, 10.0)
 FACTORS, DEVIATIONS, SIGMAS = (1.5, 5.0), (0.0, 0.25), (0.0, 2.0)
 COEFFICIENTS, LOG_GAMMAS = (-0.5, 0.5), (-0.3, 0.3)
+HOST = torch.device("cpu")
 
 
 class View(NamedTuple):
-    """pixels (B, N, H, W), real (B, N) bool, positions (B, N) source slice numbers, step (B,) source slices a slice."""
+    """pixels (B, N, H, W); on the host real (B, N) bool, positions (B, N) source slice numbers, step (B,) slices a slice."""
 
     pixels: torch.Tensor
     real: torch.Tensor
@@ -44,8 +45,8 @@ def choose_transforms(pair_keys: np.ndarray, policy: str) -> np.ndarray:
 def make_view(
     volumes: torch.Tensor,
     count: np.ndarray,
-    positions: torch.Tensor,
-    step: torch.Tensor,
+    positions: np.ndarray,
+    step: np.ndarray,
     view_keys: np.ndarray,
     chosen: np.ndarray,
     turn_in_plane: bool = True,
@@ -53,12 +54,13 @@ def make_view(
     """One view of each volume (B, N, H, W), of which the first `count` (B,) slices are real.
 
     positions (B, N), step (B,): where the slices come from; view_keys (B,) uint64 draw all parameters; chosen (B, 7) bool.
-    `turn_in_plane`: rotation about the slice axis only, so that a slice stays one anatomical slice. All that decides what is
-    computed (count, keys, chosen) is on the host, so that nothing waits for the device.
+    `turn_in_plane`: rotation about the slice axis only, so that a slice stays one anatomical slice. All but pixels is on the
+    host, so that nothing waits for the device.
     """
-    pixels, positions, step = volumes.clone(), positions.clone(), step.clone()
+    pixels, positions, step = volumes.clone(), torch.from_numpy(positions.copy()), torch.from_numpy(step.copy())
     slices, device = pixels.shape[1], pixels.device
-    length = torch.from_numpy(count).to(device, non_blocking=True)
+    counted = torch.from_numpy(count)
+    length = counted.to(device, non_blocking=True)
     drawn = {name: uniform(keys(view_keys.view(np.int64), name), 20) for name in NAMES}
 
     def change(rows: torch.Tensor, transform, *how) -> None:
@@ -77,17 +79,17 @@ def make_view(
         which = np.flatnonzero(has)
         return (which, torch.from_numpy(which).to(device, non_blocking=True)) if len(which) else None
 
-    def parameters(name: str, which: np.ndarray, *ranges: tuple[float, float, int]):
+    def parameters(name: str, which: np.ndarray, *ranges: tuple[float, float, int], to: torch.device = device):
         """The drawn parameters (B', how many) for each range (low, high, how many)."""
         ends = np.cumsum([0, *(many for _, _, many in ranges)])
         values = [low + drawn[name][which, a:b] * (high - low) for (low, high, _), a, b in zip(ranges, ends, ends[1:])]
-        return [torch.from_numpy(of).to(device, pixels.dtype, non_blocking=True) for of in values]
+        return [torch.from_numpy(of).to(pixels.dtype).to(to, non_blocking=True) for of in values]
 
     # under "one" TorchIO's flip is itself a matter of chance
     if found := having("flip", 1.0 if turn_in_plane else 0.5):
-        _, rows = found
+        which, rows = found
         change(rows, transforms.flip, length[rows])
-        positions[rows] = positions[rows].gather(1, transforms.flipped_order(slices, length[rows]))
+        positions[which] = positions[which].gather(1, transforms.flipped_order(slices, counted[which]))
 
     if found := having("affine"):
         which, rows = found
@@ -95,9 +97,10 @@ def make_view(
         angles = torch.deg2rad(angles)
         turn = transforms.affine_in_plane if turn_in_plane else transforms.affine_in_space
         change(rows, turn, length[rows], scales, angles[:, 0] if turn_in_plane else angles)
-        source = transforms.scaled_positions(slices, length[rows], scales[:, 0]).to(positions.dtype)
-        positions[rows] = transforms.combine(transforms.interpolation(source, slices), positions[rows, :, None])[..., 0]
-        step[rows] = step[rows] / scales[:, 0].to(step.dtype)
+        scale = parameters("affine", which, (*SCALES, 3), to=HOST)[0][:, 0]
+        source = transforms.scaled_positions(slices, counted[which], scale).to(positions.dtype)
+        positions[which] = transforms.combine(transforms.interpolation(source, slices), positions[which, :, None])[..., 0]
+        step[which] = step[which] / scale.to(step.dtype)
 
     for axis in range(3):
         if found := having("anisotropy", axis=axis):
@@ -126,5 +129,5 @@ def make_view(
         (logarithms,) = parameters("gamma", which, (*LOG_GAMMAS, 1))
         change(rows, transforms.gamma, logarithms[:, 0].exp())
 
-    real = torch.arange(slices, device=device) < length[:, None]
-    return View(pixels.mul_(real[..., None, None]), real, positions * real, step)
+    real = torch.arange(slices) < counted[:, None]
+    return View(pixels.mul_(real.to(device, non_blocking=True)[..., None, None]), real, positions * real, step)

@@ -45,9 +45,10 @@ class VolumeDataset(Dataset):
 def collate_volumes(samples: list[dict]) -> dict[str, torch.Tensor]:
     """A batch of B volumes, padded to the longest of them (N slices).
 
-    slices (B, N, H, W) in the widest type among them; count (B,) real slices; positions (B, N) float32 source slice numbers;
-    step (B,) source slices from one to the next; low, high (B,) intensity range; index, turn (B,) int64. `on_host` holds index,
-    turn and count as numpy arrays, which stay on the host when the batch goes to a device.
+    slices (B, N, H, W) in the widest type among them; low, high (B,) intensity range; index (B,) int64. What decides which
+    work is to be done stays on the host when the batch goes to a device, so that nothing waits for it: `on_host` holds numpy
+    arrays index, turn (B,) int64; count (B,) real slices; positions (B, N) float32 source slice numbers; step (B,) source
+    slices from one to the next.
     """
     fitted = [sample["fitted"] for sample in samples]
     longest = max(len(f.slices) for f in fitted)
@@ -57,10 +58,13 @@ def collate_volumes(samples: list[dict]) -> dict[str, torch.Tensor]:
     for row, f in enumerate(fitted):
         slices[row, : len(f.slices)] = f.slices.to(dtype)
         positions[row, : len(f.slices)] = torch.from_numpy(f.positions)
-    numbers = {name: torch.tensor([getattr(f, name) for f in fitted], dtype=torch.float32) for name in ("step", "low", "high")}
-    whole = {name: torch.tensor([sample[name] for sample in samples]) for name in ("index", "turn")}
-    whole["count"] = torch.tensor([len(f.slices) for f in fitted])
-    return {"slices": slices, "positions": positions, **numbers, **whole, "on_host": on_host(whole)}
+    step, low, high = (
+        torch.tensor([getattr(f, name) for f in fitted], dtype=torch.float32) for name in ("step", "low", "high")
+    )
+    index, turn = (torch.tensor([sample[name] for sample in samples]) for name in ("index", "turn"))
+    count = torch.tensor([len(f.slices) for f in fitted])
+    stays = on_host({"index": index, "turn": turn, "count": count, "positions": positions, "step": step})
+    return {"slices": slices, "low": low, "high": high, "index": index, "on_host": stays}
 
 
 def on_host(tensors: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
@@ -88,8 +92,7 @@ def standardise(pixels: torch.Tensor, normalise: str) -> torch.Tensor:
         return pixels
     if normalise == "robust":
         return (pixels - 0.449) / 0.226
-    mean, deviation = (pixels.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_DEVIATION))
-    return (pixels[..., None, :, :] - mean) / deviation
+    return torch.stack([(pixels - mean) / deviation for mean, deviation in zip(IMAGENET_MEAN, IMAGENET_DEVIATION)], dim=-3)
 
 
 def widest_type(dtypes: list[torch.dtype]) -> torch.dtype:

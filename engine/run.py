@@ -86,8 +86,8 @@ class Run:
         model.forward = autocast_forward(model.forward, self.dtype, self.device)
         if self.world == 1:
             return model
-        cuda = [self.device] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(model, device_ids=cuda, gradient_as_bucket_view=True)
+        # without device_ids what lies on the host stays there; every step uses the same parameters
+        return nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True, static_graph=True)
 
     def freeze(self, model: nn.Module) -> nn.Module:
         """`model` on the device, in eval mode and without gradients, for good."""

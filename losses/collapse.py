@@ -50,7 +50,7 @@ class CollapseGuard:
         """One step: assigned (n,) int64 or codes (n, K), embeddings (n, D) of this rank, the family's loss (scalar)."""
         embeddings = embeddings.double()
         self._add(family, "histogram", _histogram(assigned, self.families[family]))
-        self._add(family, "rows", torch.tensor(len(embeddings), device=embeddings.device))
+        self._add(family, "rows", embeddings.new_full((), len(embeddings), dtype=torch.int64))
         self._add(family, "sum", embeddings.sum(0))
         self._add(family, "moments", embeddings.T @ embeddings)
         self._add(family, "loss", torch.stack([loss.detach().double(), torch.ones_like(loss, dtype=torch.float64)]))

@@ -19,7 +19,7 @@ def deepcluster_loss(scores: Sequence[torch.Tensor], targets: Sequence[torch.Ten
     """
     losses = []
     for of_head, target in zip(scores, targets):
-        valid = target != IGNORED
-        values = F.cross_entropy(at_least_float32(of_head[valid]) / temperature, target[valid], reduction="none")
-        losses.append(global_mean(values))
+        logits = at_least_float32(of_head) / temperature
+        values = F.cross_entropy(logits, target, ignore_index=IGNORED, reduction="none")
+        losses.append(global_mean(values, target != IGNORED))
     return torch.stack(losses).mean()

@@ -63,10 +63,12 @@ def gather_rows(tensor: torch.Tensor) -> torch.Tensor:
     return rows.view(tensor.dtype).reshape(sum(counts), *tensor.shape[1:])
 
 
-def global_mean(values: torch.Tensor) -> torch.Tensor:
+def global_mean(values: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
     """(n,) values of this rank → R x local sum / global count, whose mean over ranks is the mean over all values.
 
-    So gradients that DistributedDataParallel averages are those of one process. 0, still in the graph, when nobody has a value.
+    valid: (n,) bool, the values that count; the others are 0 already. So gradients that DistributedDataParallel averages are
+    those of one process. 0, still in the graph, when nobody has a value.
     """
-    count = all_sum(torch.tensor(len(values), device=values.device)).clamp_min(1)
+    count = values.new_full((), len(values), dtype=torch.int64) if valid is None else valid.sum()
+    count = all_sum(count).clamp_min(1)
     return values.sum() * (world_size() / count.to(values.dtype))

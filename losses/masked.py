@@ -21,9 +21,13 @@ def draw_mask(uniforms: torch.Tensor, real: torch.Tensor, ratio: float) -> torch
 def masked_slice_loss(predictions: torch.Tensor, targets: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
     """predictions, targets (B, N, D), masked (B, N) bool → scalar: mean squared error of the masked slices of all ranks.
 
+    With the mask on the host nothing waits for the device.
+
     No gradient goes to the targets: a network that learns both would shrink what it has to predict.
     """
-    errors = at_least_float32(predictions[masked]) - at_least_float32(targets.detach()[masked])
+    rows = masked.flatten().nonzero()[:, 0].to(predictions.device, non_blocking=True)
+    predicted, wanted = (x.flatten(0, 1).index_select(0, rows) for x in (predictions, targets.detach()))
+    errors = at_least_float32(predicted) - at_least_float32(wanted)
     return global_mean(errors.square().mean(1))
 
 
@@ -45,7 +49,7 @@ class MaskedScore:
     @torch.no_grad()
     def add(self, predictions: torch.Tensor, targets: torch.Tensor, guess: torch.Tensor, masked: torch.Tensor) -> None:
         """predictions, targets, and guess, what interpolation gives: (B, N, D); masked (B, N) bool, the slices to score."""
-        scored = masked
+        scored = masked.to(targets.device)
         wanted = targets[scored].double()
         guess = guess[scored].double()
         error = (predictions[scored].double() - wanted).square().sum()

@@ -25,7 +25,8 @@ class MemoryBank:
     ):  # fmt: skip
         self.refill = refill
         self.own = torch.arange(rank(), rows, world_size(), device=device)
-        self.table = torch.zeros(crops, len(self.own), dim, dtype=dtype, device=device)
+        # one row more takes what belongs to other ranks: so many rows are written whatever they are
+        self.table = torch.zeros(crops, len(self.own) + 1, dim, dtype=dtype, device=device)
         self.written = torch.zeros(crops, rows, dtype=torch.bool, device=device)
 
     @property
@@ -39,15 +40,14 @@ class MemoryBank:
         Of several embeddings for one row, the last in rank order stays.
         """
         self._move(embeddings.device)
-        index = gather_rows(index)
+        index = gather_rows(index.to(embeddings.device, non_blocking=True))
         embeddings = gather_rows(F.normalize(at_least_float32(embeddings.detach())).to(self.table.dtype))
         ordered, order = index.sort(stable=True)
         last = torch.ones_like(ordered, dtype=torch.bool)
         last[:-1] = ordered[1:] != ordered[:-1]
-        kept = order[last]
-        self.written[crop, index] = True
-        kept = kept[index[kept] % world_size() == rank()]
-        self.table[crop, index[kept] // world_size()] = embeddings[kept]
+        mine = last & (ordered % world_size() == rank())
+        self.written[crop].index_fill_(0, index, True)
+        self.table[crop].index_copy_(0, torch.where(mine, ordered // world_size(), len(self.own)), embeddings[order])
 
     def forget(self) -> None:
         """Takes all rows for unwritten: what is clustered next are those written from now on."""
@@ -74,7 +74,7 @@ class MemoryBank:
         mine = written[self.own]
         # k-means numbers its rows without gaps: by their place among the written ones
         numbers = (written.cumsum(0) - 1)[self.own[mine]]
-        centroids, assigned = spherical_kmeans(self.table[crop, mine], numbers, clusters, iterations, seed, self.refill)
+        centroids, assigned = spherical_kmeans(self.table[crop, :-1][mine], numbers, clusters, iterations, seed, self.refill)
         shifted = torch.zeros(len(written), dtype=torch.int64, device=written.device)
         shifted[self.own[mine]] = assigned + 1
         shifted = all_sum(shifted)
@@ -85,12 +85,12 @@ class MemoryBank:
         table = self.table.new_zeros(self.table.shape[0], self.written.shape[1], self.table.shape[2])
         own = gather_rows(self.own)
         for crop, share in enumerate(self.table):
-            table[crop, own] = gather_rows(share)
+            table[crop, own] = gather_rows(share[:-1])
         return {"table": table.cpu(), "written": self.written.cpu()}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Takes this rank's rows out of a state that any number of ranks wrote."""
-        self.table.copy_(state["table"][:, self.own.cpu()])
+        self.table[:, :-1].copy_(state["table"][:, self.own.cpu()])
         self.written.copy_(state["written"])
 
     def _move(self, device: torch.device) -> None:

@@ -14,16 +14,19 @@ BLOCK_ELEMENTS = 2**19
 
 
 @torch.no_grad()
-def sinkhorn(scores: torch.Tensor, epsilon: float = 0.05, iterations: int = 3) -> torch.Tensor:
+def sinkhorn(scores: torch.Tensor, epsilon: float = 0.05, iterations: int = 3, largest: float | None = None) -> torch.Tensor:
     """scores (B, K), the rows of this rank → codes (B, K) float32 (float64 for float64 scores), each row summing to 1.
 
     Each iteration (one at least) scales the columns of exp(scores / epsilon), over the rows of all ranks, to sum 1 / K, then
     the rows to 1 / B. Collective; ranks may hold unequal numbers of rows. Where (max - min) / epsilon reaches 80, the same
-    iterations run in the log domain in float64.
+    iterations run in the log domain in float64. `largest`: what no |score| exceeds by more than a rounding (1 for cosines), so
+    that nobody has to look for the largest and smallest.
     """
     assert iterations >= 1
     scores = at_least_float32(scores)
     with torch.autocast(scores.device.type, enabled=False):
+        if largest is not None and 2 * largest / epsilon < LINEAR_RANGE:
+            return _by_scaling_vectors(scores, largest, epsilon, iterations)
         limits = scores.new_full((2,), -torch.inf)
         if scores.numel():
             lowest, highest = scores.aminmax()
@@ -36,7 +39,7 @@ def sinkhorn(scores: torch.Tensor, epsilon: float = 0.05, iterations: int = 3) -
 
 def _by_scaling_vectors(scores: torch.Tensor, highest: float, epsilon: float, iterations: int) -> torch.Tensor:
     """Q = diag(u) exp((scores - highest) / epsilon) diag(v): only the vectors u (B) and v (K) are iterated."""
-    count = all_sum(torch.tensor(len(scores), device=scores.device)).to(scores.dtype)
+    count = all_sum(scores.new_full((), len(scores), dtype=torch.int64)).to(scores.dtype)
     clusters = scores.shape[1]
     rows = max(1, BLOCK_ELEMENTS // clusters) if scores.device.type == "cpu" else max(1, len(scores))
     kernel, columns = torch.empty_like(scores), scores.new_zeros(clusters)

@@ -10,16 +10,20 @@ from .sinkhorn import sinkhorn
 
 
 def swav_codes(
-    scores: torch.Tensor, queued_scores: torch.Tensor | None, epsilon: float = 0.05, iterations: int = 3
+    scores: torch.Tensor,
+    queued_scores: torch.Tensor | None,
+    epsilon: float = 0.05,
+    iterations: int = 3,
+    largest: float | None = None,
 ) -> torch.Tensor:
     """scores (B, K), queued_scores (Q, K) or None, this rank's shares → codes (B, K) of the batch, without gradient.
 
     Sinkhorn sees batch and queue together, so that few rows a step still spread over many prototypes.
     """
     if queued_scores is None:
-        return sinkhorn(scores, epsilon, iterations)
+        return sinkhorn(scores, epsilon, iterations, largest)
     rows = torch.cat([at_least_float32(scores), at_least_float32(queued_scores)])
-    return sinkhorn(rows, epsilon, iterations)[: len(scores)]
+    return sinkhorn(rows, epsilon, iterations, largest)[: len(scores)]
 
 
 def swav_loss(scores: Sequence[torch.Tensor], codes: Sequence[torch.Tensor], temperature: float = 0.1) -> torch.Tensor:
@@ -45,16 +49,18 @@ def swapped_prediction(
     epsilon: float,
     iterations: int,
     temperature: float,
+    largest: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """SwAV's loss, a mean over heads, and the codes (B, K) of the first crop by the first head.
 
     scores: a crop's (B, K) for each head; the first two crops are the assigned ones. queued: theirs of earlier rows, or None.
+    largest: as `sinkhorn` takes it.
     """
     loss, of_first = 0.0, None
     for head in range(len(scores[0])):
         of_head = [crop[head] for crop in scores]
         earlier = [crop[head] for crop in queued] if queued else [None, None]
-        codes = [swav_codes(of_head[crop], earlier[crop], epsilon, iterations) for crop in (0, 1)]
+        codes = [swav_codes(of_head[crop], earlier[crop], epsilon, iterations, largest) for crop in (0, 1)]
         loss = loss + swav_loss(of_head, codes, temperature) / len(scores[0])
         of_first = codes[0] if of_first is None else of_first
     return loss, of_first

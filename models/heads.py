@@ -35,6 +35,7 @@ class Prototypes(nn.Module):
     def __init__(self, dim: int, counts: Sequence[int], scores: str = "cosine"):
         super().__init__()
         self.scores = scores
+        self.largest_score = 1.0 if scores == "cosine" else None  # of unit embeddings, where it is known
         self.heads = nn.ParameterList(nn.Parameter(F.normalize(torch.randn(count, dim), dim=1)) for count in counts)
 
     def forward(self, embeddings: torch.Tensor) -> list[torch.Tensor]:

@@ -8,7 +8,7 @@ from torch import nn
 
 from .heads import ProjectionHead, Prototypes
 from .masked_volume import MaskedVolumeModel
-from .slice_encoder import SliceEncoder, embed_slices
+from .slice_encoder import SliceEncoder, embed_slices, rows_of
 from .volume_encoder import VolumeEncoder, volume_embedding
 
 
@@ -65,10 +65,10 @@ class JointModel(nn.Module):
     def forward(
         self, pixels: torch.Tensor, real: torch.Tensor, masked: torch.Tensor, images: torch.Tensor | None = None
     ) -> JointOutput:
-        """pixels (B, N, H, W), real and masked (B, N) bool, images (I, 1, h, w) or None."""
+        """pixels (B, N, H, W), real and masked (B, N) bool (best on the host), images (I, 1, h, w) or None."""
         slices, volumes = self.embed(pixels, real)
         predictions = self.masked(slices, real, masked)
-        pictures = slices[real]
+        pictures = slices.flatten(0, 1).index_select(0, rows_of(real, slices.device))
         if images is not None:
             pictures = torch.cat([pictures, self.slice_encoder(images.contiguous(memory_format=torch.channels_last))])
         projections = self.slice_head(pictures)

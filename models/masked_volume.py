@@ -26,6 +26,7 @@ class MaskedVolumeModel(nn.Module):
 
     def forward(self, slice_embeddings: torch.Tensor, real: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
         """slice_embeddings (B, N, D), real and masked (B, N) bool → (B, N, D), of which the masked slices count."""
+        masked = masked.to(slice_embeddings.device, non_blocking=True)
         shown = self.token.to(slice_embeddings.dtype).expand_as(slice_embeddings)
         if not self.token_alone:
             shown = shown + interpolate_neighbours(slice_embeddings, real, masked)
@@ -37,6 +38,7 @@ def interpolate_neighbours(targets: torch.Tensor, real: torch.Tensor, masked: to
 
     Linear between the nearest on each side, the nearest one at an end, zeros where a volume has none; other slices as they are.
     """
+    real, masked = (x.to(targets.device, non_blocking=True) for x in (real, masked))
     slices = torch.arange(targets.shape[1], device=targets.device).expand_as(real)
     last = targets.shape[1]
     known = real & ~masked

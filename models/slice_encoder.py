@@ -115,16 +115,22 @@ def channels_last(images: torch.Tensor) -> torch.Tensor:
 def embed_slices(encoder, pixels: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     """Slice embeddings (B, N, D) of volumes (B, N, H, W) or (B, N, 3, H, W), zero at padding, which it does not see.
 
-    encoder: a `SliceEncoder`, or a method of one.
+    encoder: a `SliceEncoder`, or a method of one. real: (B, N) bool; on the host nothing waits for the device.
     """
-    slices = pixels[real] if pixels.ndim == 5 else pixels[real][:, None]
+    rows = rows_of(real, pixels.device)
+    slices = pixels.flatten(0, 1).index_select(0, rows)
+    slices = slices if pixels.ndim == 5 else slices[:, None]
     module = getattr(encoder, "__self__", encoder)
     alone = not (module.training or torch.is_grad_enabled() or torch.compiler.is_compiling())  # a slice knows of no other
     chunks = slices.split(CHUNK) if alone and len(slices) else [slices]
     embedded = torch.cat([encoder(chunk.contiguous(memory_format=torch.channels_last)) for chunk in chunks])
-    out = embedded.new_zeros(*real.shape, embedded.shape[-1])
-    out[real] = embedded
-    return out
+    out = embedded.new_zeros(real.numel(), embedded.shape[-1])
+    return out.index_copy(0, rows, embedded).unflatten(0, real.shape)
+
+
+def rows_of(chosen: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """(n,) int64: the rows, of all B · N one below the other, that are True in `chosen` (B, N)."""
+    return chosen.flatten().nonzero()[:, 0].to(device, non_blocking=True)
 
 
 def orthogonal_map(feature_dim: int, embedding_dim: int, seed: int) -> torch.Tensor:

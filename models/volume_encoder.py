@@ -36,7 +36,7 @@ class VolumeEncoder(nn.Module):
 
     def forward(self, slice_embeddings: torch.Tensor, real: torch.Tensor | None = None) -> torch.Tensor:
         """slice_embeddings: (B, N, D); real: (B, N) bool, the first n of each volume, None = all. Zero at padding."""
-        hidden = slice_embeddings
+        hidden, real = slice_embeddings, _beside(slice_embeddings, real)
         for layer in self.layers:
             hidden = layer(hidden, real)
         return hidden if real is None else hidden * real[..., None]
@@ -80,4 +80,9 @@ def volume_embedding(hidden: torch.Tensor, real: torch.Tensor | None = None) -> 
         hidden = hidden.float()
     if real is None:
         return F.normalize(hidden.mean(1), dim=-1)
+    real = _beside(hidden, real)
     return F.normalize((hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True).clamp(min=1), dim=-1)
+
+
+def _beside(hidden: torch.Tensor, real: torch.Tensor | None) -> torch.Tensor | None:
+    return real if real is None else real.to(hidden.device, non_blocking=True)

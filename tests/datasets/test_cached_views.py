@@ -43,8 +43,8 @@ def test_each_item_is_two_different_views_of_its_volume_others_in_each_epoch(cac
 
 def test_a_batch_is_padded_to_its_longest_volume_first_views_first(cached):
     batch = collate_cached([cached[index, 0] for index in (1, 2)])
-    assert batch["slices"].shape == (4, 5, DIM) and batch["real"].sum(1).tolist() == [3, 5, 3, 5]
-    assert not batch["slices"][~batch["real"]].any()
+    assert batch["slices"].shape == (4, 5, DIM) and torch.from_numpy(batch["on_host"]["real"]).sum(1).tolist() == [3, 5, 3, 5]
+    assert not batch["slices"][~torch.from_numpy(batch["on_host"]["real"])].any()
     for row, (index, view) in enumerate([(1, 0), (2, 0), (1, 1), (2, 1)]):
         assert torch.equal(batch["slices"][row, : COUNTS[index]], cached[index, 0]["slices"][view])
-    assert batch["index"].tolist() == [1, 2] and batch["on_host"]["turn"].tolist() == [0, 0]
+    assert batch["on_host"]["index"].tolist() == [1, 2] and batch["on_host"]["turn"].tolist() == [0, 0]

@@ -114,7 +114,12 @@ def test_imagenets_normalisation_is_torchvisions_over_the_whole_range_of_the_typ
 
 def test_volumes_come_in_their_robust_range_and_three_channels():
     slices = torch.randint(-1000, 2000, (1, 4, 8, 8), dtype=torch.int16)
-    batch = {"slices": slices, "low": torch.tensor([-900.0]), "high": torch.tensor([1900.0]), "count": torch.tensor([3])}
+    batch = {
+        "slices": slices,
+        "low": torch.tensor([-900.0]),
+        "high": torch.tensor([1900.0]),
+        "on_host": {"count": np.array([3])},
+    }
     pixels, real = plain_view(batch, "imagenet", torch.float32)
     grey, _ = plain_view(batch, "robust", torch.float32)
     assert pixels.shape == (1, 4, 3, 8, 8) and real.tolist() == [[True, True, True, False]]

@@ -26,7 +26,7 @@ def only(name, rows=2):
 
 def viewed(data, view_keys, chosen, **how):
     volumes, count, positions, step = data
-    return make_view(volumes, count.numpy(), positions, step, view_keys, chosen, **how)
+    return make_view(volumes, count.numpy(), positions.numpy(), step.numpy(), view_keys, chosen, **how)
 
 
 def dense(taps, size):
@@ -163,7 +163,9 @@ def test_anisotropy_reads_few_samples_and_keeps_what_is_constant_or_fine_enough(
 
 def test_noise_has_the_asked_deviation_and_gamma_keeps_signs():
     zeros = torch.zeros(2, 8, 40, 40)
-    view = make_view(zeros, np.array([8, 8]), torch.zeros(2, 8), torch.ones(2), keys(0, np.arange(2)), only("noise"))
+    view = make_view(
+        zeros, np.array([8, 8]), np.zeros((2, 8), np.float32), np.ones(2, np.float32), keys(0, np.arange(2)), only("noise")
+    )
     stds = view.pixels.flatten(1).std(1)
     assert ((stds > 0) & (stds < 0.26)).all() and stds[0] != stds[1]
     powers = transforms.gamma(torch.tensor([-0.25, 0.25]).view(2, 1, 1, 1), torch.tensor([0.5, 2.0]))

@@ -155,7 +155,7 @@ def bank(share) -> dict:
     state = bank.state_dict()
     again = MemoryBank(ROWS, 4)
     again.load_state_dict(state)
-    same = torch.equal(again.table, bank.table) and torch.equal(again.written, bank.written)
+    same = torch.equal(again.table[:, :-1], bank.table[:, :-1]) and torch.equal(again.written, bank.written)
     centroids, assigned = bank.cluster(1, 5, 10, seed=2)
     return {"state": state, "same": same, "centroids": centroids, "assigned": assigned, "own": bank.own, "full": bank.full}
 

@@ -1,5 +1,8 @@
 """Spherical k-means beside that of faiss, from the same rows, for as many iterations, on all rows."""
 
+import SimpleITK  # noqa: F401  SWIG binds both: imported after faiss, it breaks the types that faiss looks for
+
+# isort: split
 import faiss
 import numpy as np
 import pytest
