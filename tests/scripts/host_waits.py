@@ -1,7 +1,7 @@
 """Runs the six scripts on one process and notes where a step would make the host wait for a GPU. `host_waits.py DATA`.
 
-On a CPU nothing waits, so what would lie on a GPU is marked: the tensors of a batch, the parameters, and all that is computed of
-them. A wait is an operation whose result, or its size, the host must know: reading a number, choosing by a mask.
+On a CPU nothing waits, so what would lie on a GPU is marked: the tensors of a batch, the parameters, and all that is computed
+of them. A wait is an operation whose result, or its size, the host must know: reading a number, choosing by a mask.
 """
 
 import importlib
@@ -14,11 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from torch.utils.weak import WeakIdKeyDictionary
 
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from six_scripts import COMMON, script_flags
 
 import engine.run
 from engine.config import parse
-from six_scripts import COMMON, script_flags
 
 READING = (
     "_local_scalar_dense",
