@@ -6,6 +6,7 @@ import torch
 
 from .distributed import all_max, all_sum
 from .precision import at_least_float32
+from .products import products, weighted_sum
 
 # exp(-80) is the last power of e that float32 holds with room for sums over rows and prototypes
 LINEAR_RANGE = 80.0
@@ -43,19 +44,21 @@ def _by_scaling_vectors(scores: torch.Tensor, highest: float, epsilon: float, it
     clusters = scores.shape[1]
     rows = max(1, BLOCK_ELEMENTS // clusters) if scores.device.type == "cpu" else max(1, len(scores))
     kernel, columns = torch.empty_like(scores), scores.new_zeros(clusters)
+    sharpness = math.log2(math.e) / epsilon
+    offset = scores.new_full((), -highest * sharpness)
     for block, of_block in zip(kernel.split(rows), scores.split(rows)):
-        torch.sub(of_block, highest, out=block).mul_(math.log2(math.e) / epsilon).exp2_()  # three times faster than exp
+        torch.exp2(torch.add(offset, of_block, alpha=sharpness), out=block)  # three times faster than exp
         columns += block.sum(0)
     for iteration in range(iterations):
         v = 1 / (clusters * all_sum(columns))
         columns = torch.zeros_like(v)
         for block in kernel.split(rows):
             if iteration < iterations - 1:
-                u = 1 / (count * (block @ v))
-                columns += u @ block
+                u = 1 / (count * products(v[None], block)[0])
+                columns += weighted_sum(block, u)
             else:
                 block.mul_(v)
-                block.div_(block.sum(1, keepdim=True))
+                block.mul_(block.sum(1, keepdim=True).reciprocal_())
     return kernel
 
 
