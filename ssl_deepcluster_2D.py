@@ -59,7 +59,7 @@ def main(config: DeepClusterImageConfig) -> ImageModel:
         run.say(*load_image_start(model, run.input(config.start_from)))
     how = {"dtype": run.float_type, "refill": False} if published else {}
     bank = MemoryBank(len(pictures), model.output_dim, device=run.device, **how)
-    guard = CollapseGuard({"images": heads[0]})
+    guard = CollapseGuard({"images": heads[0]}, run.device)
     network = run.prepare(model, loader, bank=bank, guard=guard)
     labelled = labelled_pictures(config)
 
@@ -80,18 +80,19 @@ def main(config: DeepClusterImageConfig) -> ImageModel:
                 bank.write(crop, batch["index"], projections[crop])
 
     for epoch in run.epochs():
-        if not bank.written.any():
-            fill_bank()
-        starts = seeds(config.seed, "k-means", epoch, len(heads))
-        assignments = bank.cluster_heads(heads, model.prototypes, config.kmeans_iterations, starts)  # of every picture, a head
-        guard.compare("images", assignments[0])
-        if published:
-            bank.forget()
+        if run.epoch_begins:
+            if not bank.written.any():
+                fill_bank()
+            starts = seeds(config.seed, "k-means", epoch, len(heads))
+            bank.cluster_heads(heads, model.prototypes, config.kmeans_iterations, starts)
+            guard.compare("images", bank.clusters[0])
+            if published:
+                bank.forget()
 
         for batch in run.batches(loader):
             crops = picture_crops(batch, config.seed, config.normalise, run.float_type, blur=config.blur)
             projections, scores = network(crops)  # a crop: (B, 128), and (B, K) for each head
-            targets = [assigned[batch["index"]].repeat(len(crops)) for assigned in assignments]
+            targets = [assigned[batch["index"]].repeat(len(crops)) for assigned in bank.clusters]  # (B,) a head
             loss = deepcluster_loss([torch.cat(of_head) for of_head in zip(*scores)], targets, config.temperature)
 
             run.update(loss, frozen=model.prototypes if run.step < config.freeze_prototypes_niters else None)

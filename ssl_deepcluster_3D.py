@@ -59,7 +59,7 @@ def main(config: DeepClusterJointConfig) -> JointModel:
     how = {"dtype": run.float_type, "refill": False} if published else {}
     bank = MemoryBank(len(loader.dataset), config.d_model, device=run.device, **how)
     slice_bank = MemoryBank(slice_rows.total, model.head_dim, device=run.device, **how)
-    guard = CollapseGuard({"volumes": heads[0], "slices": slice_heads[0]})
+    guard = CollapseGuard({"volumes": heads[0], "slices": slice_heads[0]}, run.device)
     network = run.prepare(model, loader, image_loader, bank=bank, slice_bank=slice_bank, guard=guard)
     labelled = labelled_volumes(config)
 
@@ -95,25 +95,26 @@ def main(config: DeepClusterJointConfig) -> JointModel:
             remember(batch, out, *place)
 
     for epoch in run.epochs():
-        if not bank.written.any():
-            fill_banks()
-        starts = seeds(config.seed, "volumes", epoch, len(heads))
-        volume_clusters = bank.cluster_heads(heads, model.prototypes.volumes, config.kmeans_iterations, starts)
-        starts = seeds(config.seed, "slices", epoch, len(slice_heads))
-        slice_clusters = slice_bank.cluster_heads(slice_heads, model.prototypes.slices, config.kmeans_iterations, starts)
-        guard.compare("volumes", volume_clusters[0])
-        guard.compare("slices", slice_clusters[0])
-        if published:
-            bank.forget()
-            slice_bank.forget()
+        if run.epoch_begins:
+            if not bank.written.any():
+                fill_banks()
+            starts = seeds(config.seed, "volumes", epoch, len(heads))
+            bank.cluster_heads(heads, model.prototypes.volumes, config.kmeans_iterations, starts)
+            starts = seeds(config.seed, "slices", epoch, len(slice_heads))
+            slice_bank.cluster_heads(slice_heads, model.prototypes.slices, config.kmeans_iterations, starts)
+            guard.compare("volumes", bank.clusters[0])
+            guard.compare("slices", slice_bank.clusters[0])
+            if published:
+                bank.forget()
+                slice_bank.forget()
 
         for batch, pictures in run.batches(loader, image_loader):
             out, masked, place = see(batch, pictures, network)
 
-            targets = [clusters[batch["index"]].repeat(2) for clusters in volume_clusters]
+            targets = [clusters[batch["index"]].repeat(2) for clusters in bank.clusters]
             inter = deepcluster_loss(out.volume_scores, targets, config.temperature)
 
-            slice_targets = [targets_of(clusters, place[0]) for clusters in slice_clusters]
+            slice_targets = [targets_of(clusters, place[0]) for clusters in slice_bank.clusters]
             intra = deepcluster_loss(out.scores, slice_targets, config.temperature)
 
             mask = masked_slice_loss(out.predictions, out.slice_embeddings, masked)

@@ -48,7 +48,7 @@ def main(config: SwavImageConfig) -> ImageModel:
     if config.start_from:
         run.say(*load_image_start(model, run.input(config.start_from)))
     queue = EmbeddingQueue(config.queue_length, model.output_dim, device=run.device)
-    guard = CollapseGuard({"images": heads[0]})
+    guard = CollapseGuard({"images": heads[0]}, run.device)
     queue_rows = config.queue_length if config.epoch_queue_starts < config.epochs else 0
     run.warn(too_many_prototypes(heads, config.batch_size * run.world + queue_rows, "pictures"))
     network = run.prepare(model, loader, queue=queue, guard=guard)

@@ -52,7 +52,7 @@ def main(config: SwavJointConfig) -> JointModel:
     run.say(*load_joint_start(model, *inputs, config.seed))
     queue = EmbeddingQueue(config.queue_length, config.d_model, device=run.device)
     slice_queue = EmbeddingQueue(config.slice_queue_length, model.head_dim, device=run.device)
-    guard = CollapseGuard({"volumes": heads[0], "slices": slice_heads[0]})
+    guard = CollapseGuard({"volumes": heads[0], "slices": slice_heads[0]}, run.device)
     queue_rows = config.queue_length if config.epoch_queue_starts < config.epochs else 0
     run.warn(too_many_prototypes(heads, config.batch_size * run.world + queue_rows, "volumes"))
     network = run.prepare(model, loader, image_loader, queue=queue, slice_queue=slice_queue, guard=guard)

@@ -16,27 +16,28 @@ from .errors import DataError
 class EpochBatches(Sampler[list[tuple[int, int]]]):
     """This rank's batches of one epoch, as lists of (index, epoch); the incomplete last global batch is left out.
 
-    `set_epoch` chooses the epoch; `len` is the number of steps. Raises `DataError` when the items make no global batch.
+    `set_epoch` chooses the epoch and how many of its steps are done; `len` is the number of steps of a whole one. Raises
+    `DataError` when the items make no global batch.
     """
 
     def __init__(self, count: int, batch_size: int, seed: int, rank: int = 0, world: int = 1, what: str = "files"):
         self.count, self.batch_size, self.seed, self.rank, self.world = count, batch_size, seed, rank, world
-        self.epoch = 0
+        self.epoch = self.done = 0
         if count < batch_size * world:
             raise DataError(
                 f"{count} {what} make no batch of {batch_size} on {world} process(es); lower --batch_size or the processes "
                 f"to at most {count} together."
             )
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, done: int = 0) -> None:
+        self.epoch, self.done = epoch, done
 
     def __len__(self) -> int:
         return self.count // (self.batch_size * self.world)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = permutation(keys(self.seed, "order", self.epoch), self.count)
-        for step in range(len(self)):
+        for step in range(self.done, len(self)):
             first = (step * self.world + self.rank) * self.batch_size
             yield [(int(index), self.epoch) for index in order[first : first + self.batch_size]]
 
@@ -46,17 +47,17 @@ class EndlessBatches(Sampler[list[tuple[int, int]]]):
 
     def __init__(self, count: int, batch_size: int, steps: int, seed: int, rank: int = 0, world: int = 1):
         self.count, self.batch_size, self.steps, self.seed, self.rank, self.world = count, batch_size, steps, seed, rank, world
-        self.first_step = 0
+        self.first_step, self.end = 0, steps
 
-    def set_epoch(self, epoch: int) -> None:
-        self.first_step = epoch * self.steps
+    def set_epoch(self, epoch: int, done: int = 0) -> None:
+        self.first_step, self.end = epoch * self.steps + done, (epoch + 1) * self.steps
 
     def __len__(self) -> int:
         return self.steps
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         orders: dict[int, np.ndarray] = {}
-        for step in range(self.first_step, self.first_step + self.steps):
+        for step in range(self.first_step, self.end):
             first = (step * self.world + self.rank) * self.batch_size
             batch = []
             for place in range(first, first + self.batch_size):

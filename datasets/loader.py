@@ -1,5 +1,7 @@
 """The loaders: batches made by worker processes that have no state and no randomness of their own."""
 
+import signal
+
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -48,11 +50,13 @@ def make_loader(dataset: Dataset, batches: Sampler, collate, workers: int = 0, p
         num_workers=workers,
         persistent_workers=persistent and workers > 0,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_one_thread,
+        worker_init_fn=_begin_worker,
         # the loader draws a seed for its workers; nothing uses it, and the global generator is left alone
         generator=torch.Generator(),
     )
 
 
-def _one_thread(worker: int) -> None:
+def _begin_worker(worker: int) -> None:
     torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # who started it decides when it ends

@@ -1,13 +1,12 @@
 """Checkpoints as folders: complete, verified, and never half-written.
 
-`step-000123.tmp/` is filled, every file synced to disk and hashed into `manifest.json`, then the folder is renamed and
+`step-000123.tmp/` is filled, every file synced to disk and its hash put into `manifest.json`, then the folder is renamed and
 `last` is pointed at it. A damaged folder is moved to `*.bad`, and the one before is taken.
 """
 
 import hashlib
 import json
 import os
-import pickle
 import shutil
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 
 from .errors import UserError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def sha256(path: Path) -> str:
@@ -37,10 +36,14 @@ def sync(path: Path) -> None:
 def write_atomically(path: Path, write) -> None:
     """Calls `write(temporary path)`, syncs, and renames to `path`: readers see the old file or the new one."""
     temporary = path.with_name(path.name + ".tmp")
-    write(temporary)
-    temporary.chmod(0o666 & ~_umask())  # safetensors writes for its owner alone
-    sync(temporary)
-    os.replace(temporary, path)
+    try:
+        write(temporary)
+        temporary.chmod(0o666 & ~_umask())  # safetensors writes for its owner alone
+        sync(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     sync(path.parent)
 
 
@@ -51,21 +54,23 @@ def _umask() -> int:
 
 
 def save_checkpoint(root: Path, step: int, state: dict, keep_copy: bool = False) -> Path:
-    """Writes each entry of `state` as `<name>.pt` into `root/step-<step>`; all but the two newest go, save kept copies."""
+    """Writes each entry of `state` as `<name>.pt` into `root/step-<step>`; all but the two newest go, save kept copies.
+
+    What could not be written whole is removed, and the error raised: an OSError, or torch's RuntimeError.
+    """
     folder = root / f"step-{step:06d}"
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, value in state.items():
-        torch.save(value, temporary / f"{name}.pt")
-        sync(temporary / f"{name}.pt")
-    files = {path.name: sha256(path) for path in sorted(temporary.iterdir())}
-    manifest = {"format_version": FORMAT_VERSION, "step": step, "keep": keep_copy, "files": files}
-    (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
-    sync(temporary / "manifest.json")
-    sync(temporary)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
+    try:
+        temporary.mkdir(parents=True)
+        files = {f"{name}.pt": _write(value, temporary / f"{name}.pt") for name, value in state.items()}
+        _write_manifest(temporary / "manifest.json", {"step": step, "keep": keep_copy, "files": files})
+        sync(temporary)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, folder)
+    except (OSError, RuntimeError):
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     sync(root)
     write_atomically(root / "last", lambda path: path.write_text(folder.name))
     _drop_old(root, newest=folder.name)
@@ -73,8 +78,12 @@ def save_checkpoint(root: Path, step: int, state: dict, keep_copy: bool = False)
 
 
 def load_checkpoint(root: Path) -> dict | None:
-    """The newest state that is whole, or None when there is none. Damaged ones are moved to `*.bad`, with a message."""
-    for folder in reversed(_steps(root)):
+    """The newest state that is whole, or None when there is none. Damaged ones are moved to `*.bad`, with a message.
+
+    Raises `UserError` when there are states, but all are damaged.
+    """
+    folders = _steps(root)
+    for folder in reversed(folders):
         reason = damage(folder)
         if reason is None:
             names = json.loads((folder / "manifest.json").read_text())["files"]
@@ -83,6 +92,8 @@ def load_checkpoint(root: Path) -> dict | None:
         shutil.rmtree(bad, ignore_errors=True)
         os.replace(folder, bad)
         print(f"warning: {folder} is damaged ({reason}); moved to {bad.name}, taking the one before.", file=sys.stderr)
+    if folders:
+        raise UserError(f"{root} holds no state that is whole any more; start over with --overwrite.")
     return None
 
 
@@ -90,14 +101,51 @@ def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint folder, or None."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
+        if (manifest["format_version"] > 1 or "digest" in manifest) and _digest(manifest) != manifest["digest"]:
+            return "manifest.json changed since it was written"
         if manifest["format_version"] > FORMAT_VERSION:
             raise UserError(f"{folder} was written by a newer version (format {manifest['format_version']}); update this one.")
         wrong = [name for name, digest in manifest["files"].items() if sha256(folder / name) != digest]
-    except (OSError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, UserError):
             raise
         return f"{type(error).__name__}: {error}"
     return f"{', '.join(wrong)} changed since it was written" if wrong else None
+
+
+class _Hashed:
+    """A file to write to, and the SHA-256 of what was written."""
+
+    def __init__(self, file):
+        self.file, self.hash = file, hashlib.sha256()
+
+    def write(self, data) -> int:
+        self.hash.update(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _write(value, path: Path) -> str:
+    """Saves and syncs; the SHA-256 is that of the bytes that were meant to be written."""
+    with open(path, "wb") as file:
+        hashed = _Hashed(file)
+        torch.save(value, hashed)
+        hashed.flush()
+        os.fsync(file.fileno())
+    return hashed.hash.hexdigest()
+
+
+def _write_manifest(path: Path, about: dict) -> None:
+    manifest = {"format_version": FORMAT_VERSION, **about}
+    path.write_text(json.dumps({**manifest, "digest": _digest(manifest)}, indent=1))
+    sync(path)
+
+
+def _digest(manifest: dict) -> str:
+    told = {name: value for name, value in manifest.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def _steps(root: Path) -> list[Path]:

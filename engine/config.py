@@ -36,7 +36,7 @@ class Config:
     log_dir: str = ""  # folder of TensorBoard events ("" = the run's folder)
     tensorboard_name: str = "tensorboard"  # folder inside log_dir
     overwrite: bool = False  # start over in a used folder, and replace a weight file that another run wrote
-    resume: Literal["auto", "never"] = "auto"  # go on from the last finished epoch of the same configuration, or refuse
+    resume: Literal["auto", "anyway", "never"] = "auto"  # go on where the same constants, or any, stopped; or refuse
     # network
     arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet50"  # the ResNet inside f_intra
     normalise: Literal["robust", "none"] = "robust"  # intensities: percentiles to [0, 1], then mean and deviation; or raw
@@ -54,9 +54,12 @@ class Config:
     workers: int = 2  # loader processes a process (0 = none)
     precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"  # auto = bf16 where the processor has it, else fp32
     use_fp16: bool = False  # the published name of --precision fp16
+    compile: bool = False  # torch.compile of the residual blocks: minutes at the start, less time a step on GPUs
     sync_bn: Literal["pytorch", "none"] = "pytorch"  # batch statistics over all processes, or of each one's own
     probed_files: int = 512  # labelled files, at most, whose nearest neighbours are scored every epoch (0 = none)
+    checkpoint_minutes: float = 30.0  # save the state also within an epoch, every so many minutes (0 = never)
     checkpoint_freq: int = 25  # keep a copy of the checkpoint every so many epochs
+    timeout_minutes: float = 30.0  # a process that does not answer the others for so long ends them all
     seed: int = 31  # all draws are functions of it
     config: str = ""  # YAML file with any of these constants; flags win over it
 

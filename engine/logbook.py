@@ -1,7 +1,9 @@
 """What a run says while it goes: a progress bar with the time left, `metrics.jsonl`, TensorBoard. Rank 0 only."""
 
+import errno
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -11,11 +13,16 @@ from tqdm import tqdm
 
 
 class Logbook:
-    """Writes one line a logging step and one an epoch to `metrics.jsonl`, the same figures to TensorBoard, and shows them."""
+    """Writes one line a logging step and one an epoch to `metrics`, the same figures to TensorBoard, and shows them.
 
-    def __init__(self, folder: Path, events: Path, title: str, first_step: int, total_steps: int):
-        self.file = open(folder / "metrics.jsonl", "a", buffering=1)
-        self.events = SummaryWriter(str(events))
+    A line that cannot be written (a full disk) is left out whole, which is said once.
+    """
+
+    def __init__(self, metrics: Path, events: Path, title: str, first_step: int, total_steps: int):
+        self.metrics = metrics
+        self.file = open(metrics, "ab", buffering=0)
+        self.events = SummaryWriter(str(events), purge_step=first_step + 1)
+        self.warned = False
         quiet = not sys.stderr.isatty()
         self.bar = tqdm(
             total=total_steps,
@@ -41,16 +48,40 @@ class Logbook:
         self.bar.write(sentence, file=sys.stdout)
         sys.stdout.flush()
 
+    def length(self) -> int:
+        """The bytes of `metrics.jsonl`, all of which are on the disk."""
+        if not self.metrics.exists():  # somebody has removed the folder
+            self.file.close()
+            self.file = open(self.metrics, "ab", buffering=0)
+        os.fsync(self.file.fileno())
+        return os.fstat(self.file.fileno()).st_size
+
     def close(self) -> None:
         self.bar.close()
         self.file.close()
         self.events.close()
 
     def _write(self, kind: str, step: int, figures: dict[str, float]) -> None:
-        self.file.write(json.dumps({"kind": kind, "step": step, **{k: _plain(v) for k, v in figures.items()}}) + "\n")
-        for name, value in figures.items():
-            if name != "epoch" and isinstance(value, (int, float)):
-                self.events.add_scalar(f"{kind}/{name}", value, step)
+        line = json.dumps({"kind": kind, "step": step, **{k: _plain(v) for k, v in figures.items()}}) + "\n"
+        try:
+            self._append(line.encode())
+            for name, value in figures.items():
+                if name != "epoch" and isinstance(value, (int, float)):
+                    self.events.add_scalar(f"{kind}/{name}", value, step)
+        except OSError as error:
+            if not self.warned:
+                self.say(f"warning: {self.metrics} could not be written ({error.strerror}); training goes on.")
+            self.warned = True
+
+    def _append(self, line: bytes) -> None:
+        before = os.fstat(self.file.fileno()).st_size
+        try:
+            written = self.file.write(line)
+        except OSError:
+            written = 0
+        if written < len(line):
+            os.ftruncate(self.file.fileno(), before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _plain(value: float):

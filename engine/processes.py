@@ -2,7 +2,9 @@
 
 import contextlib
 import ctypes
+import datetime
 import os
+import socket
 from dataclasses import dataclass
 
 import torch
@@ -22,10 +24,11 @@ class Process:
     device: torch.device
 
 
-def join_group() -> Process:
+def join_group(timeout_minutes: float = 30.0) -> Process:
     """Joins the process group of torchrun, torch.distributed.launch or SLURM; a plain `python` is a group of one.
 
-    CUDA processes talk over NCCL, others over gloo; several processes on one CPU share its cores.
+    CUDA processes talk over NCCL, others over gloo; several processes on one CPU share its cores. A process that does not
+    answer the others for `timeout_minutes` ends them all.
     """
     env = os.environ
     if "RANK" not in env and int(env.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in env:
@@ -41,7 +44,8 @@ def join_group() -> Process:
     if device.type == "cpu" and world > 1:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(env.get("LOCAL_WORLD_SIZE", world))))
     if world > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        timeout = datetime.timedelta(minutes=timeout_minutes)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
     return Process(rank, world, device)
 
 
@@ -59,6 +63,44 @@ def keep_freed_memory(keep: bool = True) -> None:
 def leave_group() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def mean_over_ranks(values: torch.Tensor) -> list[float]:
+    """The mean of a vector over all processes. Collective."""
+    if not dist.is_initialized():
+        return values.tolist()
+    total = values.clone()
+    dist.all_reduce(total)
+    return (total / dist.get_world_size()).tolist()
+
+
+def gather_each(value: torch.Tensor) -> torch.Tensor:
+    """(R, ...): the tensor of every process, all of one shape. Collective."""
+    if not dist.is_initialized():
+        return value[None]
+    each = [torch.empty_like(value) for _ in range(dist.get_world_size())]
+    dist.all_gather(each, value.contiguous())
+    return torch.stack(each)
+
+
+def own_share(gathered: torch.Tensor) -> torch.Tensor:
+    """Of what `gather_each` gave, this process's part; where there are now more or fewer processes, the first has all."""
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    if len(gathered) == world:
+        return gathered[rank]
+    return gathered.sum(0) if rank == 0 else torch.zeros_like(gathered[0])
+
+
+def refuse_unequal(value: object, sentence: str) -> None:
+    """Raises `UserError` with `sentence` on a process whose `value` is not that of the first one. Collective."""
+    if not dist.is_initialized():
+        return
+    of_first = [value]
+    dist.broadcast_object_list(of_first)
+    if of_first[0] != value:
+        error = UserError(f"process {dist.get_rank()} on {socket.gethostname()}: {sentence}")
+        error.of_one_rank = True
+        raise error
 
 
 def computing_dtype(precision: str, device: torch.device) -> torch.dtype:

@@ -5,11 +5,8 @@ Nothing is written before `epochs()` begins, so that a script that refuses its i
 """
 
 import itertools
-import json
 import os
-import shutil
 import time
-import uuid
 from pathlib import Path
 
 import torch
@@ -17,20 +14,24 @@ import torch.distributed as dist
 from torch import nn
 from tqdm import tqdm
 
-from .checkpoint import load_checkpoint, save_checkpoint, sha256, write_atomically
-from .config import Config, as_plain, parse, read_flags, write_config
+from .checkpoint import load_checkpoint, sha256
+from .compiling import compile_blocks
+from .config import Config, as_plain, parse
 from .errors import UserError, speaking_to_people
+from .folder import RunFolder
 from .logbook import Logbook
 from .neighbours import held_out_share
 from .optimizers import make_optimizer
-from .processes import autocast, computing_dtype, join_group, leave_group, to_device
+from .position import Position
+from .processes import autocast, computing_dtype, join_group, leave_group, mean_over_ranks, refuse_unequal, to_device
+from .saver import Saver
 from .schedule import learning_rates
+from .signals import SAVE, STOP, Preempted, Signals
 from .sync_batchnorm import synchronize_batchnorm
-from .weights import refuse_foreign, write_weights
+from .tally import Tally
+from .weights import about_weights, write_weights
 
 LOG_EVERY = 10
-# a run may go on although these differ: they change neither what is computed nor what is written
-NOT_COMPARED = {"workers", "checkpoint_freq", "log_dir", "tensorboard_name", "overwrite", "resume", "config"}
 
 
 def start(config: Config, script: str) -> "Run":
@@ -42,19 +43,19 @@ class Run:
     """One run of one script. Public: `device`, `rank`, `world`, `float_type`, `step`, `epoch`, `folder`, `output`."""
 
     def __init__(self, config: Config, name: str):
-        process = join_group()
+        process = join_group(config.timeout_minutes)
         self.config, self.name = config, name
         self.rank, self.world, self.device = process.rank, process.world, process.device
         self.dtype = computing_dtype(config.precision, self.device)
         self.float_type = torch.float64 if self.dtype == torch.float64 else torch.float32
         self.folder = Path(config.dump_path or f"runs/{name}")
         self.output = Path(config.pretrained_path) / config.checkpoint_name
+        self.files = RunFolder(self.folder, name)
         self.step = self.epoch = 0
         self.tracked: dict = {}
         self.inputs: dict[str, str] = {}
-        self.report: dict[str, float] = {}
         self.scratches: list[Path] = []
-        self._refuse_what_would_be_lost()
+        self.files.refuse_what_would_be_lost(config, self.output, self.world)
         torch.manual_seed(config.seed)
 
     # ---- before the loop
@@ -76,8 +77,10 @@ class Run:
         model = model.to(self.device, self.float_type).to(memory_format=torch.channels_last)
         if config.sync_bn == "pytorch":
             model = synchronize_batchnorm(model)
+        self._compile(model)
         self.model, self.tracked, self.steps_per_epoch = model, tracked, len(loaders[0])
         self.data = [loader.dataset.summary() for loader in filter(None, loaders)]
+        refuse_unequal(self.data, "it sees other files than the first process; all machines must read the same folders.")
         self.optimizer = make_optimizer(config.optimizer, model, config.base_lr, config.wd)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.rates = learning_rates(
@@ -92,22 +95,33 @@ class Run:
     def freeze(self, model: nn.Module) -> nn.Module:
         """`model` on the device, in eval mode and without gradients, for good."""
         model = model.to(self.device, self.float_type).to(memory_format=torch.channels_last)
+        self._compile(model)
         model.forward = autocast_forward(model.forward, self.dtype, self.device)
         return model.eval().requires_grad_(False)
 
     # ---- the loop
 
     def epochs(self):
-        """Yields the numbers of the epochs still to do; each finished one is logged and saved."""
+        """Yields the numbers of the epochs still to do; each finished one is logged and saved.
+
+        An epoch that was stopped in its middle is yielded again, and `batches` gives what is left of it.
+        """
         self._open()
-        for epoch in range(self.step // self.steps_per_epoch, self.config.epochs):
-            self.epoch = epoch
-            self.model.train()
-            self._begin_epoch()
-            yield self.epoch
-            self._end_epoch()
+        with self.signals:
+            for epoch in range(self.step // self.steps_per_epoch, self.config.epochs):
+                self.epoch = epoch
+                self.model.train()
+                if self.epoch_begins:
+                    self.tally.start()
+                yield self.epoch
+                self._end_epoch()
         if self.rank == 0:
             self.logbook.close()
+
+    @property
+    def epoch_begins(self) -> bool:
+        """Whether no step of this epoch was done yet: what is computed once an epoch, for all of its steps, is due."""
+        return self.step % self.steps_per_epoch == 0
 
     def batches(self, *loaders):
         """Yields the next batch of each loader, on the device (alone, when there is one loader); reseeds dropout each step.
@@ -115,12 +129,15 @@ class Run:
         A loader that is None gives None beside the others' batches.
         """
         for loader in filter(None, loaders):
-            loader.batch_sampler.set_epoch(self.epoch)
+            loader.batch_sampler.set_epoch(self.epoch, self.step % self.steps_per_epoch)
         waiting = time.monotonic()
         for batch in self._on_device(loaders):
-            self._waited += time.monotonic() - waiting
+            self.tally.waited += time.monotonic() - waiting
+            self.signals.at_once = False
             torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 4099 + self.rank)
             yield batch
+            if not self.epoch_begins:
+                self._between_steps()
             waiting = time.monotonic()
 
     def evaluate(self, *loaders, train: bool = False, what: str = ""):
@@ -158,10 +175,8 @@ class Run:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_grad)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.step += 1
-        figures = torch.stack([loss.detach(), *(part.detach() for part in (parts or {}).values())]).float()
-        self._names, self._sums = ["loss", *(parts or {})], self._sums + figures
-        self._steps_done += 1
+        self.step, self._trained = self.step + 1, True
+        figures = self.tally.add({"loss": loss, **(parts or {})})
         if self.rank == 0:
             self.logbook.bar.update()
         if self.step % LOG_EVERY == 0:
@@ -169,11 +184,11 @@ class Run:
 
     def log(self, **figures: float) -> None:
         """Figures of this epoch beside the losses."""
-        self.report.update(figures)
+        self.tally.report.update(figures)
 
     def watch(self, guard) -> None:
         """Logs what the collapse guard saw in this epoch, and says its warnings."""
-        self._refuse_nonfinite(dict(zip(self._names, self._mean_over_ranks(self._sums / self._steps_done))))
+        self._refuse_nonfinite(self.tally.means())
         figures, warnings = guard.report()
         self.log(**figures)
         for warning in warnings:
@@ -229,121 +244,140 @@ class Run:
     # ---- after the loop
 
     def finish(self, stage: str, method: str, state: dict[str, torch.Tensor], flat: bool = False) -> None:
-        """Writes the weight file of the stage; no rank goes on before it is there."""
+        """Writes the weight file of the stage, unless it is there already; no rank goes on before it is there."""
         if self.rank == 0:
-            config = as_plain(self.config)
-            about = {"stage": stage, "method": method, "run": self.run_id, "config": config, "inputs": self.inputs}
-            about["data"] = self.data
-            write_weights(self.output, state, about, flat)
-            self.say(f"wrote {self.output}")
+            self.saver.wait()
+            self.warn(self.saver.said())
+            about = {"stage": stage, "method": method, "run": self.run_id, "step": self.step}
+            about |= {"config": as_plain(self.config), "inputs": self.inputs, "data": self.data}
+            if self._trained or not self._written():
+                write_weights(self.output, state, about, flat)
+                self.say(f"wrote {self.output}")
             for path in self.scratches:
                 path.unlink(missing_ok=True)
+            self.files.leave()
         self.wait_for_all()
 
     # ---- inside
 
-    def _refuse_what_would_be_lost(self) -> None:
-        config, used = self.config, self.folder / "config.yaml"
-        if config.overwrite:
-            return
-        identity = self.folder / "run.json"
-        refuse_foreign(self.output, json.loads(identity.read_text())["id"] if identity.exists() else None, overwrite=False)
-        if not used.exists():
-            return
-        if config.resume == "never":
-            raise UserError(f"{self.folder} holds a run; choose another --dump_path, or start over with --overwrite.")
-        then, now = as_plain(parse(type(config), read_flags(type(config), str(used)))), as_plain(config)
-        changed = [f"{k} was {then[k]}, is {now[k]}" for k in now if then[k] != now[k] and k not in NOT_COMPARED]
-        if changed:
-            raise UserError(
-                f"{self.folder} holds a run of another configuration ({'; '.join(changed)}); "
-                "choose another --dump_path, or start over with --overwrite."
-            )
+    def _written(self) -> bool:
+        about = about_weights(self.output) if self.output.exists() else {}
+        return (about.get("run"), about.get("step")) == (self.run_id, self.step)
+
+    def _compile(self, model: nn.Module) -> None:
+        if self.config.compile:
+            self.warn(compile_blocks(model, self.device))
 
     def _open(self) -> None:
         """Makes the run's folder, or takes up what it holds."""
         state = None
+        self.tally, self.signals, self.saver = Tally(self.device), Signals(self.world), Saver(self.files.checkpoints)
         if self.rank == 0:
-            if self.config.overwrite:
-                shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
-                for name in ("run.json", "config.yaml", "metrics.jsonl"):
-                    (self.folder / name).unlink(missing_ok=True)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.run_id = self._identity()
-            write_config(self.config, self.folder / "config.yaml")
-            state = load_checkpoint(self.folder / "checkpoints")
-        if self.world > 1:
-            dist.barrier()  # the first rank alone sets damaged checkpoints aside
+            self.run_id = self.files.take(self.config, self.world)
+            state = load_checkpoint(self.files.checkpoints)
+        self.wait_for_all()  # the first process alone sets damaged checkpoints aside
         if self.rank:
-            state = load_checkpoint(self.folder / "checkpoints")
+            state = load_checkpoint(self.files.checkpoints)
+        step = state["position"]["step"] if state else None
+        refuse_unequal(step, f"it finds another state in {self.folder} than the first process; all must share that folder.")
         if state is not None:
             self._restore(state)
+        self._saved_step, self._save_at, self._trained = step, self._next_save(), False
         if self.rank == 0:
-            self._cut_metrics(state)
+            self.files.cut_metrics(state["position"]["metrics_bytes"] if state else 0)
             events = Path(self.config.log_dir or self.folder) / self.config.tensorboard_name
-            self.logbook = Logbook(self.folder, events, self.name, self.step, len(self.rates))
+            self.logbook = Logbook(self.files.metrics, events, self.name, self.step, len(self.rates))
             self._announce(resumed=state is not None)
-
-    def _identity(self) -> str:
-        path = self.folder / "run.json"
-        if not path.exists():
-            text = json.dumps({"format_version": 1, "id": uuid.uuid4().hex, "script": self.name})
-            write_atomically(path, lambda temporary: temporary.write_text(text))
-        return json.loads(path.read_text())["id"]
 
     def _announce(self, resumed: bool) -> None:
         if self.step >= len(self.rates):
             return self.say(f"{self.folder}: this run is finished; nothing is left to train.")
-        what = f"going on at epoch {self.step // self.steps_per_epoch + 1}" if resumed else "starting"
+        epoch, within = divmod(self.step, self.steps_per_epoch)
+        what = f"going on at epoch {epoch + 1}{f', step {within + 1}' if within else ''}" if resumed else "starting"
         self.say(
             f"{self.name}: {what} of {self.config.epochs} epochs of {self.steps_per_epoch} steps, {self.world} process(es) on "
             f"{self.device.type}, {str(self.dtype).removeprefix('torch.')}, run in {self.folder}"
         )
+        if self.files.changed:
+            self.say(f"warning: going on with another configuration: {'; '.join(self.files.changed)}.")
+
+    def _position(self) -> Position:
+        written = self.logbook.length() if hasattr(self, "logbook") else 0
+        return Position(self.step, self.steps_per_epoch, self.config.epochs, self.inputs, self.data, written)
 
     def _restore(self, state: dict) -> None:
-        position = state["position"]
-        if position["steps_per_epoch"] != self.steps_per_epoch:
+        then, anyway = Position.of(state["position"]), self.config.resume == "anyway"
+        then.refuse_other(self._position(), self.folder, anyway)
+        self.step = then.step
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+            for name, thing in self.tracked.items():
+                thing.load_state_dict(state[name])
+        except (RuntimeError, ValueError, KeyError, IndexError) as error:
+            if not anyway:
+                raise
             raise UserError(
-                f"{self.folder} holds a run of {position['steps_per_epoch']} steps an epoch, which would now be "
-                f"{self.steps_per_epoch}: the number of files or processes has changed; go back to what it was, choose another "
-                "--dump_path, or start over with --overwrite."
+                f"{self.folder} holds a run of another network or optimiser ({str(error).splitlines()[0]}); choose another "
+                "--dump_path."
+            ) from None
+        if not self.epoch_begins:
+            self.tally.load_state_dict(state["tally"])
+        if 0 < then.epochs < self.config.epochs:
+            rate = float(self.rates[self.step]) if self.step < len(self.rates) else 0.0
+            self.say(
+                f"{self.folder}: from {then.epochs} to {self.config.epochs} epochs; the learning rates are those of "
+                f"{self.config.epochs} epochs from here on, the next one is {rate:.3g}."
             )
-        for path, digest in self.inputs.items():
-            if position["inputs"].get(path) != digest:
-                raise UserError(
-                    f"{self.folder} holds a run that started from another {path}; choose another --dump_path, or start over "
-                    "with --overwrite."
-                )
-        self.step = position["step"]
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        for name, thing in self.tracked.items():
-            thing.load_state_dict(state[name])
 
-    def _cut_metrics(self, state: dict | None) -> None:
-        path = self.folder / "metrics.jsonl"
-        if path.exists():
-            with open(path, "r+b") as file:
-                file.truncate(state["position"]["metrics_bytes"] if state else 0)
+    def _next_save(self) -> float:
+        minutes = self.config.checkpoint_minutes
+        return time.monotonic() + 60 * minutes if minutes else float("inf")
 
-    def _begin_epoch(self) -> None:
-        self._sums, self._steps_done, self._waited = torch.zeros((), device=self.device), 0, 0.0
-        self._epoch_began = self._log_began = time.monotonic()
-        self._waited_before_log = 0.0
-        self.report = {}
+    def _between_steps(self) -> None:
+        """Saves when it is time to, or when a signal asked any process to stop, which is then done."""
+        due = SAVE if self.rank == 0 and time.monotonic() >= self._save_at else 0
+        agreed = self.signals.agreed(max(self.signals.wish(), due))
+        if agreed:
+            self._save()
+        if agreed == STOP:
+            self._stop()
 
-    def _mean_over_ranks(self, values: torch.Tensor) -> list[float]:
-        if self.world > 1:
-            dist.all_reduce(values)
-        return (values / self.world).tolist()
+    def _save(self, keep_copy: bool = False) -> None:
+        self._save_at = self._next_save()
+        if self._saved_step == self.step:
+            return
+        self._saved_step = self.step
+        state = {name: thing.state_dict() for name, thing in self.tracked.items()}  # collective: every rank takes part
+        state["tally"] = self.tally.state_dict()
+        if self.rank:
+            return
+        self.warn(self.files.mended(self.config, self.world, self.run_id))
+        state["position"] = self._position().plain()
+        state |= {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        self.saver.save(self.step, state | {"scaler": self.scaler.state_dict()}, keep_copy)
+        self.warn(self.saver.said())
+
+    def _stop(self) -> None:
+        """Ends this process as preempted, when the state is on the disk."""
+        name = self.signals.seen.name if self.signals.seen else "a signal to another process"
+        sentence = f"stopped by {name} after step {self.step}; the same command goes on."
+        trouble = None
+        if self.rank == 0:
+            self.saver.wait()
+            trouble = self.saver.said()
+            self.files.mark_preempted(sentence)
+            self.logbook.close()
+        self.wait_for_all()  # a launcher that sees one process end ends the others
+        if trouble:
+            raise UserError(f"stopped by {name} after step {self.step}, but {trouble.removeprefix('warning: ')}")
+        raise Preempted(sentence)
 
     def _log_step(self, figures: torch.Tensor) -> None:
-        values = dict(zip(self._names, self._mean_over_ranks(figures.clone())))
+        values = dict(zip(self.tally.names, mean_over_ranks(figures)))
         self._refuse_nonfinite(values)
-        now = time.monotonic()
-        wait = (self._waited - self._waited_before_log) / max(now - self._log_began, 1e-9)
-        self._log_began, self._waited_before_log = now, self._waited
+        wait = self.tally.waiting_share()
         if self.rank == 0:
             self.logbook.step(self.step, {**values, "lr": float(self.rates[self.step - 1]), "data_wait": wait})
 
@@ -356,26 +390,15 @@ class Run:
             )
 
     def _end_epoch(self) -> None:
-        values = dict(zip(self._names, self._mean_over_ranks(self._sums / self._steps_done)))
+        values = self.tally.means()
         self._refuse_nonfinite(values)
-        figures = {**values, **self.report, "seconds": time.monotonic() - self._epoch_began, "data_wait_seconds": self._waited}
-        state = {name: thing.state_dict() for name, thing in self.tracked.items()}  # collective: every rank takes part
-        if self.rank:
-            return
-        self.logbook.epoch(self.step, self.epoch, self.config.epochs, figures)
-        state |= {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "position": {
-                "step": self.step,
-                "steps_per_epoch": self.steps_per_epoch,
-                "inputs": self.inputs,
-                "metrics_bytes": self.logbook.file.tell(),
-            },
-        }
-        keep = (self.epoch + 1) % self.config.checkpoint_freq == 0
-        save_checkpoint(self.folder / "checkpoints", self.step, state, keep_copy=keep)
+        if self.rank == 0:
+            figures = {**values, **self.tally.report, **self.tally.seconds()}
+            self.logbook.epoch(self.step, self.epoch, self.config.epochs, figures)
+        self._save(keep_copy=(self.epoch + 1) % self.config.checkpoint_freq == 0)
+        if self.signals.agreed_now(self.signals.wish()) == STOP:
+            self._stop()
+        self.signals.at_once = True
 
 
 def autocast_forward(forward, dtype: torch.dtype, device: torch.device):

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from .distributed import all_sum
+from .distributed import all_sum, gather_rows, rank, world_size
 from .precision import at_least_float32
 
 
@@ -37,10 +37,11 @@ class CollapseGuard:
     """Gathers the figures of an epoch for families of embeddings ("volumes", "slices", "images"), each with its K.
 
     Rank and deviation come from second moments in float64, which add up over steps and ranks: every embedding counts.
+    device: where the embeddings are.
     """
 
-    def __init__(self, families: dict[str, int]):
-        self.families = families
+    def __init__(self, families: dict[str, int], device: torch.device | str = "cpu"):
+        self.families, self.device = families, device
         self.epochs_at_chance = dict.fromkeys(families, 0)
         self.last: dict[str, torch.Tensor] = {}
         self._start()
@@ -112,10 +113,21 @@ class CollapseGuard:
         return sentences
 
     def state_dict(self) -> dict:
-        return {"epochs_at_chance": dict(self.epochs_at_chance), "last": {k: v.cpu() for k, v in self.last.items()}}
+        """With the sums of this epoch, those of every rank (R, ...). Collective."""
+        sums = {family: {k: gather_rows(v[None]).cpu() for k, v in of.items()} for family, of in self._sums.items()}
+        last = {family: assigned.cpu() for family, assigned in self.last.items()}
+        return {
+            "epochs_at_chance": dict(self.epochs_at_chance), "last": last, "sums": sums, "changed": dict(self._changed)
+        }  # fmt: skip
 
     def load_state_dict(self, state: dict) -> None:
+        """Takes this rank's sums; where there are now more or fewer ranks, the first takes all."""
         self.epochs_at_chance, self.last = dict(state["epochs_at_chance"]), dict(state["last"])
+        self._changed = dict(state.get("changed", {}))
+        self._sums = {
+            family: {name: _own_share(of_ranks).to(self.device) for name, of_ranks in of.items()}
+            for family, of in state.get("sums", {}).items()
+        }
 
     def _start(self) -> None:
         self._sums: dict[str, dict[str, torch.Tensor]] = {}
@@ -124,6 +136,12 @@ class CollapseGuard:
     def _add(self, family: str, name: str, value: torch.Tensor) -> None:
         sums = self._sums.setdefault(family, {})
         sums[name] = sums[name] + value if name in sums else value
+
+
+def _own_share(of_ranks: torch.Tensor) -> torch.Tensor:
+    if len(of_ranks) == world_size():
+        return of_ranks[rank()]
+    return of_ranks.sum(0) if rank() == 0 else torch.zeros_like(of_ranks[0])
 
 
 def _histogram(assigned: torch.Tensor, clusters: int) -> torch.Tensor:

@@ -16,7 +16,7 @@ class MemoryBank:
 
     written: (crops, rows) bool, the same on every rank: which rows were ever written. All methods but `full` are collective.
     `refill`: whether clusters that get empty are given a row. `device`: where it lies until the first write, after which it is
-    where the embeddings are.
+    where the embeddings are. clusters: what the last `cluster_heads` gave.
     """
 
     def __init__(
@@ -24,6 +24,7 @@ class MemoryBank:
         refill: bool = True,
     ):  # fmt: skip
         self.refill = refill
+        self.clusters: list[torch.Tensor] = []
         self.own = torch.arange(rank(), rows, world_size(), device=device)
         # one row more takes what belongs to other ranks: so many rows are written whatever they are
         self.table = torch.zeros(crops, len(self.own) + 1, dim, dtype=dtype, device=device)
@@ -54,7 +55,7 @@ class MemoryBank:
         self.written.zero_()
 
     def cluster_heads(self, clusters: Sequence[int], prototypes, iterations: int, seeds: Sequence[int]) -> list[torch.Tensor]:
-        """K-means for each head, that of crop h mod crops for head h → the clusters (rows,) of all rows, a head.
+        """K-means for each head, that of crop h mod crops for head h → the clusters (rows,) of all rows, a head: `clusters`.
 
         The centroids become the prototypes of the head (`models.heads.Prototypes`).
         """
@@ -63,6 +64,7 @@ class MemoryBank:
             centroids, of_head = self.cluster(head % len(self.table), count, iterations, seed)
             prototypes.set_(head, centroids)
             assigned.append(of_head)
+        self.clusters = assigned
         return assigned
 
     def cluster(self, crop: int, clusters: int, iterations: int = 10, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,18 +83,20 @@ class MemoryBank:
         return centroids, torch.where(shifted > 0, shifted - 1, IGNORED)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """The whole table by global row, (crops, rows, D), and what is written: the same for any number of ranks."""
+        """The whole table by global row, (crops, rows, D), what is written, the clusters: the same for any number of ranks."""
         table = self.table.new_zeros(self.table.shape[0], self.written.shape[1], self.table.shape[2])
         own = gather_rows(self.own)
         for crop, share in enumerate(self.table):
             table[crop, own] = gather_rows(share[:-1])
-        return {"table": table.cpu(), "written": self.written.cpu()}
+        return {"table": table.cpu(), "written": self.written.cpu(), "clusters": [of_head.cpu() for of_head in self.clusters]}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Takes this rank's rows out of a state that any number of ranks wrote."""
         self.table[:, :-1].copy_(state["table"][:, self.own.cpu()])
         self.written.copy_(state["written"])
+        self.clusters = [of_head.to(self.written.device) for of_head in state.get("clusters", [])]
 
     def _move(self, device: torch.device) -> None:
         if self.table.device != device:
             self.own, self.table, self.written = (x.to(device) for x in (self.own, self.table, self.written))
+            self.clusters = [of_head.to(device) for of_head in self.clusters]

@@ -71,4 +71,4 @@ def test_there_may_be_none(tmp_path):
 def test_the_manifest_names_every_file(tmp_path):
     folder = save_checkpoint(tmp_path, 7, state(7))
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert sorted(manifest["files"]) == ["model.pt", "position.pt"] and manifest["format_version"] == 1
+    assert sorted(manifest["files"]) == ["model.pt", "position.pt"] and manifest["format_version"] == 2

@@ -1,0 +1,162 @@
+"""The folder of a run: whose it is, whether it may be gone on with, and that one run alone works in it."""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import socket
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+from .checkpoint import write_atomically
+from .config import Config, as_plain, parse, read_flags, write_config
+from .errors import UserError
+from .weights import refuse_foreign
+
+# a run may go on although these differ: they change neither what is computed nor what is written
+NOT_COMPARED = {"workers", "checkpoint_freq", "checkpoint_minutes", "timeout_minutes", "overwrite", "resume", "config"}
+# the hashes of what they name are compared instead
+PATHS = {"data_path", "volume_path", "image_path", "pretrained_path", "resnet_pretrained", "trans_pretrained", "start_from"}
+PATHS |= {"checkpoint_name", "dump_path", "log_dir", "tensorboard_name"}
+BATCHES = ("batch_size", "image_batch_size")  # a process; what must stay is their sum over processes
+NAMES = ("run.json", "config.yaml", "metrics.jsonl", "PREEMPTED")
+
+
+class RunFolder:
+    """`path` and what lies in it. Nothing is written before `take`, which the first process alone calls."""
+
+    def __init__(self, path: Path, name: str):
+        self.path, self.name = path, name
+        self.checkpoints, self.metrics = path / "checkpoints", path / "metrics.jsonl"
+        self.changed: list[str] = []  # what differs from the run that is gone on with all the same
+        self._lock = None
+
+    # ---- before
+
+    def refuse_what_would_be_lost(self, config: Config, output: Path, world: int) -> None:
+        """Raises `UserError` when going on is not wanted, or would mix two runs, or replace the weights of another one.
+
+        Where the number of processes has changed, `config.batch_size` is set so that the batch of all of them stays.
+        """
+        identity = self.identity()
+        if config.overwrite and _started_again() and identity.get("launch") == _launch():
+            config.overwrite = False  # the launcher has started this very run again: what it has done stays
+        if config.overwrite:
+            return
+        refuse_foreign(output, identity.get("id"), overwrite=False)
+        used = self.path / "config.yaml"
+        if not used.exists():
+            return
+        if config.resume == "never":
+            raise UserError(f"{self.path} holds a run; choose another --dump_path, or start over with --overwrite.")
+        then, now = as_plain(parse(type(config), read_flags(type(config), str(used)))), as_plain(config)
+        changed = [f"{k} was {then[k]}, is {now[k]}" for k in now if then[k] != now[k] and k not in self._not_compared()]
+        changed += _keep_batches(config, then, identity.get("global_batch", {}), world)
+        if changed and config.resume != "anyway":
+            raise UserError(
+                f"{self.path} holds a run of another configuration ({'; '.join(changed)}); choose another --dump_path, go on "
+                "all the same with --resume anyway, or start over with --overwrite."
+            )
+        self.changed = changed
+
+    def identity(self) -> dict:
+        """What `run.json` says, nothing where there is none."""
+        try:
+            return json.loads((self.path / "run.json").read_text())
+        except (OSError, ValueError):
+            return {}
+
+    def _not_compared(self) -> set[str]:
+        return NOT_COMPARED | PATHS | {"epochs", *BATCHES}
+
+    # ---- from the start of the loop on
+
+    def take(self, config: Config, world: int) -> str:
+        """Makes the folder, or takes it up, for this run alone → the run's id. `--overwrite` removes what was there."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock_it()
+            if config.overwrite:
+                shutil.rmtree(self.checkpoints, ignore_errors=True)
+                for name in NAMES:
+                    (self.path / name).unlink(missing_ok=True)
+            known = self.identity().get("id")
+            (self.path / "PREEMPTED").unlink(missing_ok=True)
+            return self.write_identity(config, world, known or uuid.uuid4().hex)
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written ({error.strerror}); choose another --dump_path.") from None
+
+    def write_identity(self, config: Config, world: int, run_id: str) -> str:
+        """Writes `run.json` and `config.yaml` → the run's id."""
+        batches = {name: getattr(config, name) * world for name in BATCHES if hasattr(config, name)}
+        about = {"format_version": 1, "id": run_id, "script": self.name, "global_batch": batches, "launch": _launch()}
+        write_atomically(self.path / "run.json", lambda path: path.write_text(json.dumps(about)))
+        write_atomically(self.path / "config.yaml", lambda path: write_config(replace(config, overwrite=False), path))
+        return run_id
+
+    def mended(self, config: Config, world: int, run_id: str) -> str | None:
+        """Makes a folder that somebody has removed anew → a sentence about it."""
+        if (self.path / "run.json").exists():
+            return None
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.write_identity(config, world, run_id)
+        except OSError as error:
+            return f"warning: {self.path} was removed and cannot be made again ({error.strerror}); training goes on."
+        return f"warning: {self.path} was removed; it is made again, without the lines of metrics.jsonl until now."
+
+    def mark_preempted(self, sentence: str) -> None:
+        """Leaves a note for the scripts of a scheduler; it goes when the run goes on."""
+        with contextlib.suppress(OSError):
+            (self.path / "PREEMPTED").write_text(sentence + "\n")
+
+    def cut_metrics(self, length: int) -> None:
+        """Lines that were written after the state that is gone on with go; they will be written again."""
+        if self.metrics.exists() and self.metrics.stat().st_size > length:
+            with open(self.metrics, "r+b") as file:
+                file.truncate(length)
+
+    def leave(self) -> None:
+        """Lets another run have the folder."""
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    def _lock_it(self) -> None:
+        # a lock of the process: it ends with it, however that ends, and the loader's workers do not hold it
+        lock = open(self.path / "lock", "a+")
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            who = lock.read().strip()
+            lock.close()
+            raise UserError(f"{self.path} is in use by another run ({who}); choose another --dump_path.") from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        lock.flush()
+        self._lock = lock
+
+
+def _keep_batches(config: Config, then: dict, kept: dict[str, int], world: int) -> list[str]:
+    """Sets the batch of a process so that the batch of all stays as it was → what differs all the same."""
+    changed = []
+    for name, total in kept.items():
+        now = getattr(config, name)
+        if now == then[name] and total % world == 0:
+            setattr(config, name, total // world)
+        elif now * world != total:
+            right = f"--{name} {total // world}" if total % world == 0 else "another number of processes"
+            changed.append(f"{name} of all processes was {total}, is {now * world}: use {right}")
+    return changed
+
+
+def _launch() -> str:
+    """What the launcher calls this start; the same when it starts it again."""
+    return os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID") or ""
+
+
+def _started_again() -> bool:
+    return any(int(os.environ.get(name) or 0) for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
