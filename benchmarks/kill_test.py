@@ -37,8 +37,8 @@ SCRIPTS = ("ssl_swav_2D", "ssl_deepcluster_2D", "mask_swav_3D", "mask_deepcluste
 PHASES = ("elsewhere", "in a step", "saving", "clustering")
 ELSEWHERE, STEP, SAVING, CLUSTERING = range(4)
 TIMES = {"seconds", "data_wait_seconds", "data_wait"}
-COMMON = (
-    "--arch resnet18 --precision fp32 --warmup_epochs 1 --base_lr 1e-3 --checkpoint_freq 3 --checkpoint_minutes 1e-5".split()
+COMMON = "--arch resnet18 --precision fp32 --warmup_epochs 1 --base_lr 1e-3 --checkpoint_freq 3".split()
+RUN = "--checkpoint_minutes 1e-5 --pretrained_path weights --dump_path run".split()
 )
 VOLUMES = "--target_shape 6 20 20 --d_model 16 --dropout 0.1 --batch_size 4".split()
 HEADS = "--nmb_prototypes 3 4 --nmb_slice_prototypes 5 --image_batch_size 3".split()
