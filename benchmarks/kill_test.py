@@ -39,7 +39,6 @@ ELSEWHERE, STEP, SAVING, CLUSTERING = range(4)
 TIMES = {"seconds", "data_wait_seconds", "data_wait"}
 COMMON = "--arch resnet18 --precision fp32 --warmup_epochs 1 --base_lr 1e-3 --checkpoint_freq 3".split()
 RUN = "--checkpoint_minutes 1e-5 --pretrained_path weights --dump_path run".split()
-)
 VOLUMES = "--target_shape 6 20 20 --d_model 16 --dropout 0.1 --batch_size 4".split()
 HEADS = "--nmb_prototypes 3 4 --nmb_slice_prototypes 5 --image_batch_size 3".split()
 
@@ -195,18 +194,7 @@ def inputs(name: str, data: Path, folder: Path) -> None:
 
 
 def script_words(name: str, data: Path, epochs: int, workers: int) -> list[str]:
-    words = [
-        *COMMON,
-        *OFTEN,
-        "--epochs",
-        str(epochs),
-        "--workers",
-        str(workers),
-        "--pretrained_path",
-        "weights",
-        "--dump_path",
-        "run",
-    ]
+    words = [*COMMON, *RUN, "--epochs", str(epochs), "--workers", str(workers)]
     if _stage(name) == "2D":
         crops = "--nmb_crops 2 2 --size_crops 24 16" if "swav" in name else "--nmb_crops 2 --size_crops 24"
         queue = "--queue_length 16 --epoch_queue_starts 1 --freeze_prototypes_niters 3" if "swav" in name else ""
