@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from measure import Case
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from datasets.files import find_volumes
+from datasets.files import find_images, find_volumes
 from datasets.loader import once_loader
+from datasets.pictures import CropDataset, Pictures
 from datasets.volumes import VolumeDataset, collate_volumes
 
 BATCH = 4
@@ -64,6 +66,39 @@ def cases(quick: bool):
     yield Case(
         "loading, at least 9 × fewer bytes", size, call, other, "published loader", promise, fewer_bytes, count, "volume"
     )
+
+    yield pictures(*(8, 128) if quick else (48, 1024))
+
+
+def pictures(count: int, side: int) -> Case:
+    """Crops of one epoch, all pictures decoded before, against decoding them each time; in this process."""
+    folder = tempfile.TemporaryDirectory()
+    kept.append(folder)
+    rows, columns = np.mgrid[:side, :side]
+    noise = np.random.default_rng(0).normal(0, 3, (side, side))
+    for number in range(count):
+        picture = 128 + 60 * np.sin(rows / (20 + number)) * np.cos(columns / 31) + noise
+        Image.fromarray(picture.astype(np.uint8)).save(Path(folder.name) / f"{number:04}.png")
+    how = (2, 6), (224, 96), (0.14, 0.05), (1.0, 0.14)
+    ours, peer = (CropDataset(Pictures(find_images(folder.name)), 0, *how) for _ in range(2))
+
+    def room(size: int) -> Path:
+        path = Path(folder.name) / "store"
+        path.write_bytes(bytes(size))
+        return path
+
+    ours.keep_decoded(room)
+
+    def epoch(dataset: CropDataset) -> list[dict]:
+        return [dataset[number, 0] for number in range(count)]
+
+    def agree():
+        for a, b in zip(epoch(ours), epoch(peer)):
+            assert all(torch.equal(x, y) for x, y in zip(a["crops"], b["crops"]))
+
+    size = f"{count} PNG of {side}², 2 crops of 224², 6 of 96²"
+    call, other = functools.partial(epoch, ours), functools.partial(epoch, peer)
+    return Case("crops of pictures decoded once", size, call, other, "decoding each time", 0.0, agree, count, "picture", True)
 
 
 def sum_of_sizes(loader: DataLoader) -> int:

@@ -11,6 +11,7 @@ from .draws import keys
 from .files import Item, summary
 from .fit import compact, fit_volume, robust_range
 from .image_views import multi_crop
+from .picture_store import PictureStore
 from .reading import open_volume, read_image, refuse_nonfinite, volume_shape
 from .volumes import on_host, widest_type
 
@@ -25,6 +26,7 @@ class Pictures:
 
     def __init__(self, images: list[Item], volumes: list[Item] = (), whole_range: bool = False):
         self.images, self.volumes, self.whole_range = list(images), list(volumes), whole_range
+        self.store: PictureStore | None = None  # of decoded images
         depths = [volume_shape(item.path)[2] for item in self.volumes]
         self.first_slices = len(self.images) + np.concatenate([[0], np.cumsum(depths, dtype=np.int64)])
 
@@ -34,15 +36,21 @@ class Pictures:
     def read(self, index: int) -> tuple[np.ndarray, tuple[float, float]]:
         """(H, W) pixels in a compact type, and their intensity range (that of the whole volume for a slice)."""
         if index < len(self.images):
-            pixels = _own(read_image(self.images[index].path))
-            refuse_nonfinite(self.images[index].path, pixels)
-            whole = TYPE_RANGES.get(pixels.dtype) if self.whole_range else None
-            return pixels, whole or robust_range(pixels)
+            return (self.store and self.store.read(index)) or self._decode(index)
         number = int(np.searchsorted(self.first_slices, index, side="right")) - 1
         path = self.volumes[number].path
         pixels = _own(_opened(path)[:, :, index - int(self.first_slices[number])])
         refuse_nonfinite(path, pixels, *_range_of(path))
         return pixels, _range_of(path)
+
+    def _decode(self, index: int) -> tuple[np.ndarray, tuple[float, float]]:
+        pixels = _own(read_image(self.images[index].path))
+        refuse_nonfinite(self.images[index].path, pixels)
+        whole = TYPE_RANGES.get(pixels.dtype) if self.whole_range else None
+        intensities = whole or robust_range(pixels)
+        if self.store:
+            self.store.write(index, pixels, intensities)
+        return pixels, intensities
 
 
 def _own(pixels: np.ndarray) -> np.ndarray:
@@ -73,6 +81,15 @@ class CropDataset(Dataset):
 
     def summary(self) -> dict:
         return summary(self.pictures.images + self.pictures.volumes, "pictures", len(self))
+
+    def keep_decoded(self, room) -> None:
+        """Decodes every image once. room: bytes → a file of that size for all processes of this machine, or None."""
+        if self.pictures.images:
+            store = PictureStore([item.path for item in self.pictures.images])
+            path = room(store.size)
+            if path:
+                store.open(path)
+                self.pictures.store = store
 
     def __getitem__(self, place: tuple[int, int]) -> dict:
         index, turn = place

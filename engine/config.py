@@ -99,6 +99,7 @@ class ImageConfig(Config):
     max_scale_crops: tuple[float, ...] = (1.0, 0.14)  # largest share
     blur: Literal["scaled", "fixed"] = "scaled"  # its radius shrinks with crops of less than 224 pixels, or (VISSL) does not
     batch_size: int = 64  # pictures a process
+    image_store: Literal["auto", "on", "off"] = "auto"  # decode pictures once, to disk; auto = if half the memory holds them
     recompute: bool = False  # f_intra keeps little for the backward pass and computes it again: less memory, more time
     # what it starts from
     start_from: str = ""  # weights of any ResNet of this arch, inside pretrained_path ("" = at random)
@@ -118,6 +119,7 @@ class JointConfig(VolumeConfig):
     # images beside the volumes
     image_path: str = ""  # folder of pictures, learned in the same steps ("" = none)
     image_batch_size: int = 32  # pictures a process
+    image_store: Literal["auto", "on", "off"] = "auto"  # decode pictures once, to disk; auto = if half the memory holds them
     image_min_scale: float = 0.25  # least share of a picture that a crop shows
     # clusters
     nmb_prototypes: tuple[int, ...] | Literal["auto"] = "auto"  # volume prototypes of each head; auto goes by the volumes

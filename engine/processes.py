@@ -17,10 +17,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 @dataclass(frozen=True)
 class Process:
-    """This process among its group: `rank` of `world`, computing on `device`."""
+    """This process among its group: `rank` of `world`, the `local` one of its machine, computing on `device`."""
 
     rank: int
     world: int
+    local: int
     device: torch.device
 
 
@@ -46,7 +47,7 @@ def join_group(timeout_minutes: float = 30.0) -> Process:
     if world > 1 and not dist.is_initialized():
         timeout = datetime.timedelta(minutes=timeout_minutes)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
-    return Process(rank, world, device)
+    return Process(rank, world, local, device)
 
 
 def keep_freed_memory(keep: bool = True) -> None:

@@ -5,7 +5,7 @@ Nothing is written before `epochs()` begins, so that a script that refuses its i
 """
 
 import itertools
-import os
+import socket
 import time
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from .position import Position
 from .processes import autocast, computing_dtype, join_group, leave_group, mean_over_ranks, refuse_unequal, to_device
 from .saver import Saver
 from .schedule import learning_rates
+from .scratch import Scratch, larger_than_half
 from .signals import SAVE, STOP, Preempted, Signals
 from .sync_batchnorm import synchronize_batchnorm
 from .tally import Tally
@@ -45,7 +46,7 @@ class Run:
     def __init__(self, config: Config, name: str):
         process = join_group(config.timeout_minutes)
         self.config, self.name = config, name
-        self.rank, self.world, self.device = process.rank, process.world, process.device
+        self.rank, self.world, self.local_rank, self.device = process.rank, process.world, process.local, process.device
         self.dtype = computing_dtype(config.precision, self.device)
         self.float_type = torch.float64 if self.dtype == torch.float64 else torch.float32
         self.folder = Path(config.dump_path or f"runs/{name}")
@@ -54,7 +55,7 @@ class Run:
         self.step = self.epoch = 0
         self.tracked: dict = {}
         self.inputs: dict[str, str] = {}
-        self.scratches: list[Path] = []
+        self.scratches = Scratch(self.folder)
         self.files.refuse_what_would_be_lost(config, self.output, self.world)
         torch.manual_seed(config.seed)
 
@@ -79,7 +80,8 @@ class Run:
             model = synchronize_batchnorm(model)
         self._compile(model)
         self.model, self.tracked, self.steps_per_epoch = model, tracked, len(loaders[0])
-        self.data = [loader.dataset.summary() for loader in filter(None, loaders)]
+        self.loaders = [loader for loader in loaders if loader]
+        self.data = [loader.dataset.summary() for loader in self.loaders]
         refuse_unequal(self.data, "it sees other files than the first process; all machines must read the same folders.")
         self.optimizer = make_optimizer(config.optimizer, model, config.base_lr, config.wd)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
@@ -223,18 +225,10 @@ class Run:
 
     def scratch(self, name: str, size: int) -> Path:
         """A file of `size` bytes in the run's folder, the same for all processes; it goes when the run is finished."""
-        path = self.folder / name
         if self.rank == 0:
-            try:
-                with open(path, "wb") as file:
-                    os.posix_fallocate(file.fileno(), 0, size)
-            except OSError as error:
-                path.unlink(missing_ok=True)
-                reason = f"{error.strerror}: {size / 2**30:.1f} GiB are needed"
-                raise UserError(f"{path} cannot be made ({reason}); choose another --dump_path or keep less.") from None
-        self.scratches.append(path)
+            self.scratches.make(name, size)
         self.wait_for_all()
-        return path
+        return self.folder / name
 
     def wait_for_all(self) -> None:
         """Goes on when all processes have come here."""
@@ -253,10 +247,9 @@ class Run:
             if self._trained or not self._written():
                 write_weights(self.output, state, about, flat)
                 self.say(f"wrote {self.output}")
-            for path in self.scratches:
-                path.unlink(missing_ok=True)
             self.files.leave()
         self.wait_for_all()
+        self.scratches.remove()
 
     # ---- inside
 
@@ -288,6 +281,25 @@ class Run:
             events = Path(self.config.log_dir or self.folder) / self.config.tensorboard_name
             self.logbook = Logbook(self.files.metrics, events, self.name, self.step, len(self.rates))
             self._announce(resumed=state is not None)
+        if getattr(self.config, "image_store", "off") != "off" and self.config.epochs > self.step // self.steps_per_epoch + 1:
+            for loader in self.loaders:
+                if hasattr(loader.dataset, "keep_decoded"):
+                    loader.dataset.keep_decoded(self._room_for_pictures)
+
+    def _room_for_pictures(self, size: int) -> Path | None:
+        """A file of `size` bytes for the decoded pictures, one a machine; None where they are better decoded each time."""
+        path = self.folder / f"pictures-{socket.gethostname()}"
+        if self.local_rank == 0:
+            path.unlink(missing_ok=True)
+            half = larger_than_half(size, self.folder) if self.config.image_store == "auto" else None
+            gigabytes = f"{size / 2**30:.2g} GiB decoded"
+            if half:
+                self.say(f"images are decoded each time: {gigabytes} are over half of {half} (--image_store on keeps them).")
+            else:
+                self.scratches.make(path.name, size)
+                self.say(f"images are decoded once, into {path} ({gigabytes}).")
+        self.wait_for_all()
+        return path if path.exists() and path.stat().st_size == size else None
 
     def _announce(self, resumed: bool) -> None:
         if self.step >= len(self.rates):
@@ -369,6 +381,7 @@ class Run:
             trouble = self.saver.said()
             self.files.mark_preempted(sentence)
             self.logbook.close()
+        self.scratches.remove()
         self.wait_for_all()  # a launcher that sees one process end ends the others
         if trouble:
             raise UserError(f"stopped by {name} after step {self.step}, but {trouble.removeprefix('warning: ')}")

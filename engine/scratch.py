@@ -1,0 +1,41 @@
+"""Large files that a run keeps beside its states while it goes on, and removes when it ends."""
+
+import os
+import shutil
+from pathlib import Path
+
+from .errors import UserError
+
+
+class Scratch:
+    """Files below `folder`. `remove` removes those that this process made."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.made: list[Path] = []
+
+    def make(self, name: str, size: int) -> Path:
+        """A file of `size` zero bytes, for which the disk has room. Raises `UserError` when it has not."""
+        path = self.folder / name
+        try:
+            with open(path, "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            reason = f"{error.strerror}: {size / 2**30:.1f} GiB are needed"
+            raise UserError(f"{path} cannot be made ({reason}); choose another --dump_path or keep less.") from None
+        self.made.append(path)
+        return path
+
+    def remove(self) -> None:
+        for path in self.made:
+            path.unlink(missing_ok=True)
+        self.made = []
+
+
+def larger_than_half(size: int, folder: Path) -> str | None:
+    """Why `size` bytes below `folder` would be slow or greedy to keep: of what of this machine they take more than half."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory / 2:
+        return "the memory"
+    return "the free disk" if size > shutil.disk_usage(folder).free / 2 else None
