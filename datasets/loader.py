@@ -1,5 +1,7 @@
 """The loaders: batches made by worker processes that have no state and no randomness of their own."""
 
+import multiprocessing
+import multiprocessing.util
 import signal
 
 import torch
@@ -43,6 +45,9 @@ def bank_loaders(loaders: list[DataLoader | None], workers: int, rank: int, worl
 
 def make_loader(dataset: Dataset, batches: Sampler, collate, workers: int = 0, persistent: bool = True) -> DataLoader:
     """Batches of `dataset`, put together by `collate`, in the order of `batches` (lists of (index, turn))."""
+    if workers:
+        # runs at exit before Python asks its children to end, which ours would not hear
+        multiprocessing.util.Finalize(None, _end_workers, exitpriority=100)
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -54,6 +59,11 @@ def make_loader(dataset: Dataset, batches: Sampler, collate, workers: int = 0, p
         # the loader draws a seed for its workers; nothing uses it, and the global generator is left alone
         generator=torch.Generator(),
     )
+
+
+def _end_workers() -> None:
+    for child in multiprocessing.active_children():
+        child.kill()
 
 
 def _begin_worker(worker: int) -> None:

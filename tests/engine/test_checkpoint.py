@@ -1,9 +1,12 @@
 import json
+import random
+import shutil
 
 import pytest
 import torch
 
-from engine.checkpoint import load_checkpoint, save_checkpoint
+from engine.checkpoint import damage, load_checkpoint, save_checkpoint
+from engine.errors import UserError
 
 
 def state(number):
@@ -72,3 +75,39 @@ def test_the_manifest_names_every_file(tmp_path):
     folder = save_checkpoint(tmp_path, 7, state(7))
     manifest = json.loads((folder / "manifest.json").read_text())
     assert sorted(manifest["files"]) == ["model.pt", "position.pt"] and manifest["format_version"] == 2
+
+
+def test_no_flipped_bit_and_no_cut_is_loaded(tmp_path, capsys):
+    rng = random.Random(0)
+    for number in (1, 2):
+        save_checkpoint(tmp_path, number, state(number))
+    newest, safe = tmp_path / "step-000002", tmp_path / "safe"
+    shutil.copytree(newest, safe)
+    for trial in range(1000):
+        path = rng.choice(sorted(newest.iterdir()))
+        content = bytearray(path.read_bytes())
+        if trial % 10:
+            content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        else:
+            del content[rng.randrange(len(content)) :]
+        path.write_bytes(content)
+        if damage(newest) is None:  # in JSON a blank may be another blank
+            assert json.loads(content) == json.loads((safe / path.name).read_bytes())
+        path.write_bytes((safe / path.name).read_bytes())
+    assert damage(newest) is None
+
+
+def test_where_nothing_is_whole_nothing_is_started_over_in_silence(tmp_path):
+    save_checkpoint(tmp_path, 1, state(1))
+    (tmp_path / "step-000001/model.pt").write_bytes(b"")
+    with pytest.raises(UserError, match="no state that is whole"):
+        load_checkpoint(tmp_path)
+
+
+def test_states_of_the_first_version_without_a_digest_are_read(tmp_path):
+    folder = save_checkpoint(tmp_path, 1, state(1))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(
+        json.dumps({k: v for k, v in manifest.items() if k != "digest"} | {"format_version": 1})
+    )
+    assert load_checkpoint(tmp_path)["position"]["step"] == 1

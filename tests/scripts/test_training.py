@@ -94,6 +94,23 @@ def test_a_run_stopped_after_an_epoch_ends_as_one_that_was_not(data, here, bank)
     assert same(train("ssl_deepcluster_2D", data, *words), whole)  # a finished run stays as it is
 
 
+def test_a_finished_run_says_so_and_takes_more_epochs_but_no_other_constants(data, here, capsys):
+    words = ["--workers", 0, "--epochs"]
+    whole = train("ssl_swav_2D", data, *words, 2)
+    written = Path("weights/resnet_swav2D.pth").stat().st_mtime_ns
+    assert same(whole, train("ssl_swav_2D", data, *words, 2))
+    assert "nothing is left to train" in capsys.readouterr().out
+    assert Path("weights/resnet_swav2D.pth").stat().st_mtime_ns == written
+    assert not same(whole, train("ssl_swav_2D", data, *words, 3))
+    assert "from 2 to 3 epochs; the learning rates are those of 3 epochs" in capsys.readouterr().out
+    with pytest.raises(UserError, match="finished run of 3 epochs, --epochs is 1"):
+        train("ssl_swav_2D", data, *words, 1)
+    with pytest.raises(UserError, match=r"wd was 1e-06, is 0\.5.*--resume anyway"):
+        train("ssl_swav_2D", data, *words, 3, "--wd", 0.5)
+    train("ssl_swav_2D", data, *words, 4, "--wd", 0.5, "--resume", "anyway")
+    assert "going on with another configuration: wd was 1e-06, is 0.5" in capsys.readouterr().out
+
+
 def test_stage_1_starts_from_a_resnet_of_another_origin_and_records_it(data, here, capsys):
     torch.manual_seed(3)
     given = torchvision.models.resnet18()

@@ -1,0 +1,39 @@
+"""Trains a script as its command does, notes what each process sees, and disturbs one process after a step.
+
+`disturbed.py SCRIPT NOTES WHAT RANK STEP FLAGS…`; WHAT: a signal, which the process of that rank sends itself once that step is
+done in the first start by this launcher; "nothing" for none.
+"""
+
+import importlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from engine.run import Run, launch
+
+
+def main(name: str, notes: str, what: str, rank: str, step: str, *flags: str) -> None:
+    sys.argv = [name, *flags]
+    script = importlib.import_module(name)
+    plain = Run.batches
+
+    def batches(run, *loaders):
+        for batch in plain(run, *loaders):
+            first = batch[0] if isinstance(batch, list) else batch
+            yield batch
+            with open(Path(notes) / f"{run.epoch}.txt", "a") as file:
+                file.write("".join(f"{int(index)}\n" for index in first["index"]))
+            if (what, run.rank, run.step) == (what, int(rank), int(step)) and what != "nothing":
+                if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+                    os.kill(os.getpid(), getattr(signal, what))
+
+    Run.batches = batches
+    config_class = next(v for k, v in vars(script).items() if k.endswith("Config") and v.__module__ == name)
+    launch(config_class, script.main)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
