@@ -4,6 +4,7 @@
 `last` is pointed at it. A damaged folder is moved to `*.bad`, and the one before is taken.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -56,7 +57,7 @@ def _umask() -> int:
 def save_checkpoint(root: Path, step: int, state: dict, keep_copy: bool = False) -> Path:
     """Writes each entry of `state` as `<name>.pt` into `root/step-<step>`; all but the two newest go, save kept copies.
 
-    What could not be written whole is removed, and the error raised: an OSError, or torch's RuntimeError.
+    What could not be written whole is removed, and the OSError raised.
     """
     folder = root / f"step-{step:06d}"
     temporary = folder.with_name(folder.name + ".tmp")
@@ -68,7 +69,7 @@ def save_checkpoint(root: Path, step: int, state: dict, keep_copy: bool = False)
         sync(temporary)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
-    except (OSError, RuntimeError):
+    except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync(root)
@@ -118,10 +119,15 @@ class _Hashed:
 
     def __init__(self, file):
         self.file, self.hash = file, hashlib.sha256()
+        self.error: OSError | None = None
 
     def write(self, data) -> int:
         self.hash.update(data)
-        return self.file.write(data)
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error  # torch says of it that its place in the file is wrong
+            raise
 
     def flush(self) -> None:
         self.file.flush()
@@ -131,7 +137,10 @@ def _write(value, path: Path) -> str:
     """Saves and syncs; the SHA-256 is that of the bytes that were meant to be written."""
     with open(path, "wb") as file:
         hashed = _Hashed(file)
-        torch.save(value, hashed)
+        try:
+            torch.save(value, hashed)
+        except RuntimeError:
+            raise hashed.error or OSError(errno.EIO, "torch could not write it") from None
         hashed.flush()
         os.fsync(file.fileno())
     return hashed.hash.hexdigest()

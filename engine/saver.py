@@ -41,9 +41,10 @@ class Saver:
     def _write(self, step: int, state: dict, keep_copy: bool) -> None:
         try:
             save_checkpoint(self.root, step, state, keep_copy)
-        except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            self.trouble = f"warning: the state of step {step} could not be saved in {self.root} ({reason}); training goes on."
+        except OSError as error:
+            self.trouble = (
+                f"warning: the state of step {step} could not be saved in {self.root} ({error.strerror}); training goes on."
+            )
         except Exception as error:
             self._bug = error
 
