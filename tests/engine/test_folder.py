@@ -1,0 +1,87 @@
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from engine.config import Config
+from engine.errors import UserError
+from engine.folder import RunFolder
+
+
+@pytest.fixture
+def used(tmp_path):
+    """A folder that a run of two processes, with four items each, has begun."""
+    folder = RunFolder(tmp_path / "run", "script")
+    folder.take(Config(batch_size=4), world=2)
+    folder.leave()
+    return folder
+
+
+def ask(folder, world, **constants):
+    config = Config(**constants)
+    folder.refuse_what_would_be_lost(config, folder.path / "weights.pth", world)
+    return config
+
+
+@pytest.mark.parametrize("world, batch", [(1, 8), (2, 4), (4, 2), (8, 1)])
+def test_the_batch_of_all_processes_stays(used, world, batch):
+    assert ask(used, world, batch_size=4).batch_size == ask(used, world, batch_size=batch).batch_size == batch
+
+
+def test_another_batch_is_refused_with_the_one_that_would_do(used):
+    with pytest.raises(UserError, match="batch_size of all processes was 8, is 6: use --batch_size 8"):
+        ask(used, 1, batch_size=6)
+    with pytest.raises(UserError, match="was 8, is 12: use another number of processes"):
+        ask(used, 3, batch_size=4)
+
+
+def test_paths_and_how_often_something_is_saved_may_change_and_nothing_else(used):
+    ask(used, 2, batch_size=4, pretrained_path="elsewhere", workers=7, checkpoint_minutes=1.0, log_dir="x")
+    with pytest.raises(UserError, match=r"seed was 31, is 5; wd was 1e-06, is 0\.1"):
+        ask(used, 2, batch_size=4, seed=5, wd=0.1)
+    ask(used, 2, batch_size=4, seed=5, resume="anyway")
+    with pytest.raises(UserError, match="holds a run; choose another --dump_path"):
+        ask(used, 2, batch_size=4, resume="never")
+
+
+def test_overwriting_counts_for_the_first_start_of_a_launcher_only(used, monkeypatch):
+    assert ask(used, 2, batch_size=4, overwrite=True).overwrite
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
+    used.take(Config(batch_size=4, overwrite=True), world=2)
+    assert ask(used, 2, batch_size=4, overwrite=True).overwrite
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert not ask(used, 2, batch_size=4, overwrite=True).overwrite
+    used.leave()
+
+
+def test_a_removed_folder_is_made_again_with_its_identity(used):
+    before = used.identity()["id"]
+    assert used.mended(Config(), 2, before) is None
+    shutil.rmtree(used.path)
+    assert "was removed; it is made again" in used.mended(Config(), 2, before)
+    assert json.loads((used.path / "run.json").read_text())["id"] == before
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"run cannot be written \(Not a directory\)"):
+        RunFolder(tmp_path / "file" / "run", "script").take(Config(), world=1)
+
+
+def test_another_process_finds_the_folder_taken_until_it_is_left(used):
+    words = f"from engine.folder import *; RunFolder(Path({str(used.path)!r}), 's').take(Config(), 1)"
+    used.take(Config(batch_size=4), world=2)
+    other = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True)
+    assert "is in use by another run (process" in other.stderr
+    used.leave()
+    assert subprocess.run([sys.executable, "-c", words], capture_output=True).returncode == 0
+
+
+def test_metrics_are_cut_but_never_filled_up(used):
+    used.metrics.write_text("0123456789")
+    used.cut_metrics(20)
+    assert used.metrics.read_text() == "0123456789"
+    used.cut_metrics(4)
+    assert used.metrics.read_text() == "0123"
