@@ -39,7 +39,7 @@ def test_another_batch_is_refused_with_the_one_that_would_do(used):
 
 def test_paths_and_how_often_something_is_saved_may_change_and_nothing_else(used):
     ask(used, 2, batch_size=4, pretrained_path="elsewhere", workers=7, checkpoint_minutes=1.0, log_dir="x")
-    with pytest.raises(UserError, match=r"seed was 31, is 5; wd was 1e-06, is 0\.1"):
+    with pytest.raises(UserError, match=r"wd was 1e-06, is 0\.1; seed was 31, is 5"):
         ask(used, 2, batch_size=4, seed=5, wd=0.1)
     ask(used, 2, batch_size=4, seed=5, resume="anyway")
     with pytest.raises(UserError, match="holds a run; choose another --dump_path"):
