@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .draws import keys, uniform
 from .errors import DataError
+from .reading import fault_of
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 SPLITS = ("", "train", "valid", "test")
@@ -24,6 +25,10 @@ class Item:
     label: str = ""
     subject: str = ""
     split: str = ""
+
+    def fault(self) -> str:
+        """Why nothing can be learned from it, in a sentence; "" when it can. Reads all of it."""
+        return fault_of(self.path, is_volume=self.path.name.lower().endswith(VOLUME_ENDINGS))
 
 
 def find_images(root: str | Path, splits: tuple[str, ...] = ("train", "")) -> list[Item]:
@@ -68,7 +73,8 @@ def read_labels(root: Path) -> dict[str, dict[str, str]]:
     if not {"path", "label"} <= columns:
         raise DataError(f"{path} needs the columns path,label[,subject][,split] in its first line.")
     for name, row in rows.items():
-        if name != Path(name).as_posix() or not (root / name).is_file():
+        inside = name == Path(name).as_posix() and not name.startswith("/") and ".." not in Path(name).parts
+        if not inside or not (root / name).is_file():
             raise DataError(f"{path} names {name!r}, which is no file below {root}; give paths like a/b.png, relative to it.")
         if (row.get("split") or "") not in SPLITS:
             raise DataError(f"{path} gives {name} the split {row['split']!r}; use train, valid, test, or nothing.")
@@ -112,7 +118,7 @@ def _find(root: str | Path, endings: tuple[str, ...], what: str, splits: tuple[s
     labels = read_labels(root)
     folders = {"train", "valid", "test"} if (root / "train").is_dir() else set()
     items = []
-    for path in sorted(p for p in root.rglob("*") if p.name.lower().endswith(endings) and p.is_file()):
+    for path in sorted(p for p in root.rglob("*") if p.name.lower().endswith(endings) and not p.is_dir()):
         parts = path.relative_to(root).parts
         row = labels.get("/".join(parts), {})
         folder = parts[0] if folders else ""

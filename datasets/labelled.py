@@ -24,18 +24,24 @@ class Labelled:
     held_out: np.ndarray  # bool
 
 
-def labelled_pictures(config) -> Labelled | None:
-    """From a stage-1 configuration: labelled pictures, whole, as large as the first crops; None where nothing can be scored."""
-    found = find_images(config.data_path, ("train", "valid", "")) if config.data_path else []
+def labelled_pictures(config, find) -> Labelled | None:
+    """From a stage-1 configuration: labelled pictures, whole, as large as the first crops; None where nothing can be scored.
+
+    find: the run's.
+    """
+    found = find(find_images, config.data_path, ("train", "valid", "")) if config.data_path else []
     items = thinned(told_apart(found), config.probed_files)
     pictures = Pictures(items, whole_range=config.normalise == "imagenet")
     dataset = WholePictureDataset(pictures, (config.size_crops[0], config.size_crops[0]))
     return _labelled(items, once_loader(dataset, collate_pictures, config.batch_size, config.workers))
 
 
-def labelled_volumes(config) -> Labelled | None:
-    """From a configuration of stage 2 or 3: labelled volumes, fitted at their centre; None where nothing can be scored."""
-    items = thinned(told_apart(find_volumes(config.data_path)), config.probed_files)
+def labelled_volumes(config, find) -> Labelled | None:
+    """From a configuration of stage 2 or 3: labelled volumes, fitted at their centre; None where nothing can be scored.
+
+    find: the run's.
+    """
+    items = thinned(told_apart(find(find_volumes, config.data_path)), config.probed_files)
     dataset = VolumeDataset(items, config.target_shape, config.seed, config.fit, centred=True)
     return _labelled(items, once_loader(dataset, collate_volumes, config.batch_size, config.workers))
 

@@ -4,7 +4,8 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+
+from .reading import open_image
 
 DTYPES = {"I;16": np.uint16, "I": np.uint16, "F": np.float32}  # by PIL's mode; all others turn to 8 bits of grey
 
@@ -67,7 +68,7 @@ class PictureStore:
 
 def _header(path: Path) -> tuple[int, int, np.dtype]:
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return image.height, image.width, np.dtype(DTYPES.get(image.mode, np.uint8))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Exception:
         return 0, 0, np.dtype(np.uint8)  # reading it says what is wrong

@@ -12,7 +12,7 @@ from .files import Item, summary
 from .fit import compact, fit_volume, robust_range
 from .image_views import multi_crop
 from .picture_store import PictureStore
-from .reading import open_volume, read_image, refuse_nonfinite, volume_shape
+from .reading import open_volume, read_image, refuse_constant, refuse_nonfinite, volume_shape
 from .volumes import on_host, widest_type
 
 TYPE_RANGES = {np.dtype(np.uint8): (0.0, 255.0), np.dtype(np.uint16): (0.0, 65535.0)}
@@ -37,11 +37,21 @@ class Pictures:
         """(H, W) pixels in a compact type, and their intensity range (that of the whole volume for a slice)."""
         if index < len(self.images):
             return (self.store and self.store.read(index)) or self._decode(index)
-        number = int(np.searchsorted(self.first_slices, index, side="right")) - 1
-        path = self.volumes[number].path
-        pixels = _own(_opened(path)[:, :, index - int(self.first_slices[number])])
+        path, number = self._slice(index)
+        pixels = _own(_opened(path)[:, :, number])
         refuse_nonfinite(path, pixels, *_range_of(path))
         return pixels, _range_of(path)
+
+    def name_of(self, index: int) -> str:
+        """The file, and the slice of it, that a picture is read from."""
+        if index < len(self.images):
+            return str(self.images[index].path)
+        path, number = self._slice(index)
+        return f"{path} (slice {number})"
+
+    def _slice(self, index: int) -> tuple[Path, int]:
+        volume = int(np.searchsorted(self.first_slices, index, side="right")) - 1
+        return self.volumes[volume].path, index - int(self.first_slices[volume])
 
     def _decode(self, index: int) -> tuple[np.ndarray, tuple[float, float]]:
         pixels = _own(read_image(self.images[index].path))
@@ -66,7 +76,9 @@ def _opened(path: Path) -> np.ndarray:
 def _range_of(path: Path) -> tuple[float, float]:
     volume = _opened(path)
     stride = max(1, round((volume.size / 65536) ** (1 / 3)))
-    return robust_range(compact(np.ascontiguousarray(volume[::stride, ::stride, ::stride])))
+    part = compact(np.ascontiguousarray(volume[::stride, ::stride, ::stride]))
+    refuse_constant(path, part, volume)
+    return robust_range(part)
 
 
 class CropDataset(Dataset):
@@ -81,6 +93,9 @@ class CropDataset(Dataset):
 
     def summary(self) -> dict:
         return summary(self.pictures.images + self.pictures.volumes, "pictures", len(self))
+
+    def name_of(self, index: int) -> str:
+        return self.pictures.name_of(index)
 
     def keep_decoded(self, room) -> None:
         """Decodes every image once. room: bytes → a file of that size for all processes of this machine, or None."""

@@ -1,45 +1,32 @@
-"""Opening files lazily: volumes as H x W x C arrays (NPY stays on disk until a part is touched), pictures as H x W."""
+"""Opening files lazily: volumes as H x W x C arrays (what is not packed stays on disk until touched), pictures as H x W."""
 
 from pathlib import Path
 
 import numpy as np
-import SimpleITK
 from PIL import Image
 
 from .errors import DataError
+from .formats import array_of, layout_of
+
+PICTURES = ("PNG", "JPEG", "TIFF", "BMP")  # PIL knows others, some of which start programs
 
 
 def open_volume(path: Path) -> np.ndarray:
-    """(H, W, C) array of a real type; an NPY file is memory-mapped, other formats are read by SimpleITK.
+    """(H, W, C) array of a real type, of an NPY, NIfTI, MHA or NRRD file; memory-mapped where it holds the values as they are.
 
     Raises `DataError` for a file that cannot be read, is not three-dimensional, is empty, or holds no real numbers.
     """
-    try:
-        if path.suffix == ".npy":
-            volume = np.load(path, mmap_mode="r", allow_pickle=False)
-        else:
-            # SimpleITK gives (slices, rows, columns)
-            volume = np.moveaxis(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))), 0, -1)
-    except (OSError, ValueError, RuntimeError, EOFError) as error:
-        raise DataError(f"{path} cannot be read as a volume ({_reason(error)}); replace or remove the file.") from None
-    _refuse_odd(path, volume.shape, volume.dtype)
-    return volume
+    return _understood(path, "volume", lambda: array_of(layout_of(path)))
 
 
 def volume_shape(path: Path) -> tuple[int, int, int]:
     """(H, W, C) from the header alone. Raises `DataError` as `open_volume` does."""
-    if path.suffix == ".npy":
-        return open_volume(path).shape
-    reader = SimpleITK.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise DataError(f"{path} cannot be read as a volume ({_reason(error)}); replace or remove the file.") from None
-    size = reader.GetSize()  # columns, rows, slices
-    shape = (size[1], size[0], *size[2:])
-    _refuse_odd(path, shape, np.dtype(np.float32))
-    return shape
+    return _understood(path, "volume", lambda: layout_of(path).rows_first)
+
+
+def open_image(path: Path) -> Image.Image:
+    """A picture, not decoded yet. Raises what PIL raises."""
+    return Image.open(path, formats=PICTURES)
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -47,15 +34,24 @@ def read_image(path: Path) -> np.ndarray:
 
     Raises `DataError` for a file that cannot be read, or one of more pixels than PIL takes for safe.
     """
-    try:
-        with Image.open(path) as image:
-            wide = image.mode.startswith(("I", "F"))
-            array = np.asarray(image if wide else image.convert("L"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as a picture ({_reason(error)}); replace or remove the file.") from None
+    array = _understood(path, "picture", lambda: _grey(path))
     if array.dtype == np.int32 and array.min() >= 0 and array.max() <= 65535:
         return array.astype(np.uint16)
     return array if array.dtype in (np.uint8, np.uint16) else array.astype(np.float32)
+
+
+def _grey(path: Path) -> np.ndarray:
+    with open_image(path) as image:
+        wide = image.mode.startswith(("I", "F"))
+        return np.asarray(image if wide else image.convert("L"))
+
+
+def _understood(path: Path, what: str, read):
+    """What `read()` gives. Whatever goes wrong inside is the file's fault, for parsers fail in many ways."""
+    try:
+        return read()
+    except Exception as error:
+        raise DataError(f"{path} cannot be read as a {what} ({_reason(error)}); replace or remove the file.") from None
 
 
 def refuse_nonfinite(path: Path, *values) -> None:
@@ -66,12 +62,28 @@ def refuse_nonfinite(path: Path, *values) -> None:
             raise DataError(f"{path} holds NaN or infinite values; replace them by numbers, such as the value of air.")
 
 
-def _refuse_odd(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    if len(shape) != 3 or 0 in shape:
-        raise DataError(f"{path} has shape {tuple(shape)}; a volume is H x W x C, slices last, none of them 0.")
-    if dtype.kind not in "biuf":
-        raise DataError(f"{path} holds {dtype} values; a volume holds real numbers.")
+def refuse_constant(path: Path, part: np.ndarray, volume: np.ndarray) -> None:
+    """Raises `DataError` when not only the `part` that was read, but all of the volume of `path` has one value."""
+    if part.min() == part.max() and volume.min() == volume.max():
+        raise DataError(f"{path} has the same value, {volume.min()}, in every voxel; replace or remove the file.")
+
+
+def fault_of(path: Path, is_volume: bool) -> str:
+    """Why nothing can be learned from a file, in a sentence; "" when it can. Reads all of it."""
+    try:
+        pixels = open_volume(path) if is_volume else read_image(path)
+        refuse_nonfinite(path, pixels.min(), pixels.max())  # NaN is the least and the largest where there is one
+        if is_volume:
+            refuse_constant(path, pixels, pixels)
+    except DataError as error:
+        return str(error)
+    return ""
 
 
 def _reason(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
+    if isinstance(error, KeyError):
+        return f"its header has no {error.args[0]}"
+    if isinstance(error, MemoryError):
+        return "the memory does not hold it"
+    text = (getattr(error, "strerror", None) or str(error)).strip() or type(error).__name__
+    return text.splitlines()[-1][:200]

@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 from .draws import keys, uniform
 from .files import Item, summary
 from .fit import fit_volume
-from .reading import open_volume, refuse_nonfinite, volume_shape
+from .reading import open_volume, refuse_constant, refuse_nonfinite, volume_shape
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -29,6 +29,10 @@ class VolumeDataset(Dataset):
     def summary(self) -> dict:
         return summary(self.items, "volumes", len(self))
 
+    def name_of(self, index: int) -> str:
+        """The file that an item is read from."""
+        return str(self.items[index].path)
+
     def depths(self) -> list[int]:
         """The number of slices of every volume, from the headers."""
         return [volume_shape(item.path)[2] for item in self.items]
@@ -37,8 +41,10 @@ class VolumeDataset(Dataset):
         index, turn = place
         draws = None if self.centred else uniform(keys(self.seed, "place", turn, index), 3)
         path = self.items[index].path
-        fitted = fit_volume(open_volume(path), self.target_shape, draws, self.fit)
+        volume = open_volume(path)
+        fitted = fit_volume(volume, self.target_shape, draws, self.fit)
         refuse_nonfinite(path, fitted.slices, fitted.low, fitted.high)
+        refuse_constant(path, fitted.slices.numpy(), volume)
         return {"index": index, "turn": turn, "fitted": fitted}
 
 

@@ -64,6 +64,8 @@ def test_pictures_need_one_of_the_two_folders():
     [
         ("path,label,split\n./1.npy,x,test\n", "no file below"),
         ("path,label\n1,x\n", "'1', which is no file"),
+        ("path,label\na/../1.npy,x\n", "no file below"),
+        ("path,label\n/etc/passwd,x\n", "'/etc/passwd', which is no file"),
         ("path,label,split\n1.npy,x,val\n", "the split 'val'; use train, valid, test"),
         ("path,name\n1.npy,x\n", "needs the columns"),
         (b"path,label\n1.npy,\xe4\n", "UTF-8"),

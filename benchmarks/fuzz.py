@@ -1,0 +1,408 @@
+"""Reads thousands of damaged and hostile files through the project's own readers, in processes limited to 2 GB.
+
+Each file must be read, or refused with one sentence; a traceback, a crash, ten seconds without an answer, or a file that was
+written count as faults, of which there must be none.
+
+Run      python benchmarks/fuzz.py --files 10000
+"""
+
+import gzip
+import io
+import json
+import os
+import pickle
+import random
+import resource
+import select
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE)]
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np  # noqa: E402
+import tyro  # noqa: E402
+from PIL import Image  # noqa: E402
+
+PNG = b"\x89PNG\r\n\x1a\n"
+LIMIT, PATIENCE, BATCH = 2 * 10**9, 10.0, 500  # bytes, seconds, files a process
+WEIGHTS = ("pth", "old.pth", "safetensors")
+KINDS = (
+    "npy",
+    "nii",
+    "nii.gz",
+    "mha",
+    "packed.mha",
+    "mhd",
+    "nrrd",
+    "packed.nrrd",
+    "png",
+    "16.png",
+    "jpg",
+    "tif",
+    "packed.tif",
+    "bmp",
+)
+OUTCOMES = ("read", "refused", "traceback", "crash", "hang", "write")
+EXTREMES = [struct.pack(f, v) for f, v in [
+    ("<b", -1), ("<B", 0),
+    ("<h", -1), ("<h", 32767), (">h", 32767), ("<i", -1), ("<i", 2**31 - 1), (">i", 2**31 - 1), ("<i", 0),
+    ("<q", -1), ("<q", 2**63 - 1), (">q", 2**63 - 1), ("<q", 2**40), ("<f", float("nan")), ("<f", 1e38), ("<d", float("inf")),
+]]  # fmt: skip
+NUMBERS = [b"0", b"-1", b"1000000000000", b"99999999999999999999999999", b"1e400", b"nan", b"'x'", b"", b"()", b"[" * 200]
+
+
+@dataclass(kw_only=True)
+class Flags:
+    files: int = 10_000  # how many
+    seed: int = 0  # of the damage
+
+
+# ---- valid files
+
+
+def valid_files(weights: bool = True) -> dict[str, bytes]:
+    """One small whole file of each kind, as bytes."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_volumes(folder)
+        write_pictures(folder)
+        if weights:
+            write_weight_files(folder)
+        return {kind: (folder / f"a.{kind}").read_bytes() for kind in KINDS + (WEIGHTS if weights else ())}
+
+
+def write_volumes(folder: Path) -> None:
+    """a.npy, a.nii, … in `folder`, of 6 x 7 x 5 voxels."""
+    import SimpleITK
+
+    volume = np.random.default_rng(0).integers(-1000, 1000, (6, 7, 5)).astype(np.int16)
+    np.save(folder / "a.npy", volume)
+    image = SimpleITK.GetImageFromArray(np.moveaxis(volume, -1, 0))
+    for kind in ("nii", "nii.gz", "mha", "mhd", "nrrd"):
+        SimpleITK.WriteImage(image, str(folder / f"a.{kind}"))
+    for kind in ("packed.mha", "packed.nrrd"):
+        SimpleITK.WriteImage(image, str(folder / f"a.{kind}"), useCompression=True)
+
+
+def write_pictures(folder: Path) -> None:
+    """a.png, a.jpg, … in `folder`, of 24 x 20 pixels."""
+    rng = np.random.default_rng(0)
+    grey, deep = rng.integers(0, 256, (24, 20)).astype(np.uint8), rng.integers(0, 65536, (24, 20)).astype(np.uint16)
+    for kind in ("png", "jpg", "tif", "bmp"):
+        Image.fromarray(grey).save(folder / f"a.{kind}")
+    Image.fromarray(deep).save(folder / "a.16.png")
+    Image.fromarray(deep).save(folder / "a.packed.tif", compression="tiff_deflate")
+
+
+def write_weight_files(folder: Path) -> None:
+    """a.pth, a.old.pth, a.safetensors in `folder`: tensors by names of a ResNet, too few to be one."""
+    import safetensors.torch
+    import torch
+
+    from engine.weights import write_weights
+
+    state = {
+        "conv1.weight": torch.ones(4, 1, 3, 3),
+        "bn1.num_batches_tracked": torch.tensor(3),
+        "layer1.0.conv1.weight": torch.ones(4),
+    }
+    about = {"stage": "image", "method": "swav", "config": {"arch": "resnet18"}}
+    write_weights(folder / "a.pth", state, about, flat=True)
+    torch.save(state, folder / "a.old.pth", _use_new_zipfile_serialization=False)
+    safetensors.torch.save_file(state, folder / "a.safetensors")
+
+
+# ---- damage
+
+
+def damaged(kind: str, whole: bytes, rng: random.Random) -> bytes:
+    """The file with one to three faults; inside its packed parts, too, whose check sums are then right again."""
+    inside = rng.random() < 0.5
+    if kind == "nii.gz" and inside:
+        return gzip.compress(_faulty(gzip.decompress(whole), rng), 1)
+    if kind.endswith("png") and inside:
+        return _faulty_png(whole, rng)
+    if kind == "pth" and inside:
+        return _faulty_archive(whole, rng)
+    return _faulty(whole, rng)
+
+
+def _faulty(data: bytes, rng: random.Random) -> bytes:
+    for _ in range(rng.randint(1, 3)):
+        data = rng.choice((_flipped, _cut, _overwritten, _spliced, _reworded))(bytearray(data), rng)
+    return bytes(data)
+
+
+def _place(data: bytearray, rng: random.Random) -> int:
+    """Somewhere in the file; half of the time in its header."""
+    return rng.randrange(min(len(data), 400) if rng.random() < 0.5 else len(data)) if data else 0
+
+
+def _flipped(data: bytearray, rng: random.Random) -> bytearray:
+    for _ in range(rng.randint(1, 8) if data else 0):
+        data[_place(data, rng)] ^= 1 << rng.randrange(8)
+    return data
+
+
+def _cut(data: bytearray, rng: random.Random) -> bytearray:
+    return data[: rng.randrange(len(data) + 1)] if rng.random() < 0.5 else data[: max(0, len(data) - rng.randint(1, 20))]
+
+
+def _overwritten(data: bytearray, rng: random.Random) -> bytearray:
+    extreme, place = rng.choice(EXTREMES), _place(data, rng)
+    place -= place % 2  # fields lie at even bytes
+    data[place : place + len(extreme)] = extreme
+    return data
+
+
+def _spliced(data: bytearray, rng: random.Random) -> bytearray:
+    first, last = sorted((_place(data, rng), _place(data, rng)))
+    place = _place(data, rng)
+    return data[:place] + data[first:last] + data[place + rng.choice((0, last - first)) :]
+
+
+def _reworded(data: bytearray, rng: random.Random) -> bytearray:
+    """A number in a text header becomes another one, or none."""
+    places = [i for i in range(min(len(data), 2000)) if chr(data[i]).isdigit() and not chr(data[i - 1]).isdigit()]
+    if places:
+        first = last = rng.choice(places)
+        while last < len(data) and chr(data[last]).isdigit():
+            last += 1
+        data[first:last] = rng.choice(NUMBERS)
+    return data
+
+
+def _faulty_png(whole: bytes, rng: random.Random) -> bytes:
+    out, place = whole[:8], 8
+    hit = rng.randrange(3)
+    for number in range(3):
+        length = int.from_bytes(whole[place : place + 4])
+        kind, content = whole[place + 4 : place + 8], whole[place + 8 : place + 8 + length]
+        if number == hit:
+            content = _faulty(zlib.decompress(content), rng) if kind == b"IDAT" else _faulty(content, rng)
+            content = zlib.compress(content) if kind == b"IDAT" else content
+        out += _chunk(kind, content)
+        place += 12 + length
+    return out
+
+
+def _faulty_archive(whole: bytes, rng: random.Random) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(made, "w") as new:
+        hit = rng.choice(old.namelist()[:4])
+        for name in old.namelist():
+            new.writestr(name, _faulty(old.read(name), rng) if name == hit else old.read(name))
+    return made.getvalue()
+
+
+# ---- files made to do harm
+
+
+class _Runs:
+    def __reduce__(self):
+        return os.system, ("touch harm",)
+
+
+def hostile_files() -> dict[str, bytes]:
+    """Small files that promise much, name others, or carry code, by name."""
+    return hostile_volumes() | hostile_pictures() | hostile_weights()
+
+
+def hostile_volumes() -> dict[str, bytes]:
+    nifti = bytearray(gzip.decompress(valid_files(weights=False)["nii.gz"]))
+    nifti[40:56] = struct.pack("<8h", 3, 32767, 32767, 32767, 1, 1, 1, 1)
+    meta = "ObjectType = Image\nNDims = 3\nDimSize = {}\nElementType = MET_SHORT\nElementDataFile = {}\n"
+    nrrd = "NRRD0004\ntype: short\ndimension: 3\nsizes: 4 4 4\nencoding: raw\nendian: little\ndata file: {}\n\n"
+    return {
+        "terabytes.nii": bytes(nifti),
+        "terabytes.nii.gz": gzip.compress(bytes(nifti)),
+        "bomb.nii.gz": _bomb(nifti),
+        "code.npy": _npy("|O", "1, 1, 1") + pickle.dumps(_Runs()),
+        "items.npy": _npy("<f4", "10000, 10000, 10000"),
+        "negative.npy": _npy("<f4", "-1, 1, 1") + bytes(64),
+        "large.mha": meta.format("100000 100000 100000", "LOCAL").encode() + bytes(64),
+        "root.mha": meta.format("4 4 4", "/etc/passwd").encode(),
+        "above.mhd": meta.format("4 4 4", "../../../../etc/passwd").encode(),
+        "root.nrrd": nrrd.format("/etc/passwd").encode(),
+        "above.nrrd": nrrd.format("../../../../etc/passwd").encode(),
+    }
+
+
+def hostile_pictures() -> dict[str, bytes]:
+    size = 14_000
+    header = struct.pack(">IIBBBBB", size, size, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(size * (size + 1)), 1)), (b"IEND", b"")]
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(harm) (w) file closefile\nshowpage\n%%EOF\n"
+    return {"megapixels.png": PNG + b"".join(_chunk(*chunk) for chunk in chunks), "program.png": program}
+
+
+def hostile_weights() -> dict[str, bytes]:
+    return {
+        "code.pth": pickle.dumps(_Runs()),
+        "bomb.pth": _packed_archive(),
+        "length.safetensors": struct.pack("<Q", 2**60) + b"{}",
+        "outside.safetensors": _safetensors({"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}),
+    }
+
+
+def _npy(dtype: str, shape: str) -> bytes:
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({shape}), }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def _bomb(nifti: bytearray) -> bytes:
+    """A NIfTI of four gigabytes of zeros, which it really holds."""
+    nifti[40:56] = struct.pack("<8h", 3, 1024, 1024, 2048, 1, 1, 1, 1)
+    pack = zlib.compressobj(9, wbits=31)
+    return b"".join([pack.compress(bytes(nifti[:352])), *(pack.compress(bytes(2**26)) for _ in range(64)), pack.flush()])
+
+
+def _packed_archive() -> bytes:
+    """Weights of 256 MB of zeros in 256 KB: torch packs nothing, but would unpack it."""
+    import torch
+
+    made = io.BytesIO()
+    torch.save({"conv1.weight": torch.zeros(2**26)}, made)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(made) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    return packed.getvalue()
+
+
+def _safetensors(header: dict) -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(64)
+
+
+# ---- reading
+
+
+def read(path: Path) -> None:
+    """Reads a file as training does, to its last value."""
+    if path.name.endswith((".pth", ".safetensors")):
+        from models.weight_files import read_weights
+
+        read_weights(path)
+        return
+    from datasets.reading import open_volume, read_image, volume_shape
+
+    if path.name.endswith((".png", ".jpg", ".tif", ".bmp")):
+        read_image(path).sum()
+    else:
+        volume_shape(path)
+        open_volume(path).sum()
+
+
+def read_all(list_of_files: str) -> None:
+    """In a process of its own: one line for each file, with what came of it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    paths = [Path(line) for line in Path(list_of_files).read_text().splitlines()]
+    weights = paths[0].name.endswith((".pth", ".safetensors"))
+    if weights:
+        import models.weight_files  # noqa: F401  torch's own libraries take 3 GB of addresses
+    resource.setrlimit(resource.RLIMIT_DATA if weights else resource.RLIMIT_AS, (LIMIT, LIMIT))
+    for path in paths:
+        try:
+            read(path)
+            outcome = "read"
+        except Exception as error:
+            sentence = str(error)
+            refused = getattr(error, "exit_code", None) == 2 and "\n" not in sentence and path.name in sentence
+            outcome = "refused" if refused else f"traceback {type(error).__name__}: {sentence[:300]!r}"
+        print(outcome, flush=True)
+
+
+def outcomes(paths: list[Path], folder: Path) -> dict[Path, str]:
+    """What comes of each file; a process that ends or is silent for ten seconds is started again behind the file it had."""
+    found: dict[Path, str] = {}
+    while len(found) < len(paths):
+        left = paths[len(found) :]
+        (folder / "list").write_text("\n".join(map(str, left)))
+        command = [sys.executable, __file__, "--read", str(folder / "list")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder) as process:
+            for path in left:
+                patience = PATIENCE if path != left[0] else 60.0  # it has to import first
+                ready, _, _ = select.select([process.stdout], [], [], patience)
+                line = process.stdout.readline().strip() if ready else ""
+                found[path] = line or ("crash" if ready else "hang")
+                if not line:
+                    process.kill()
+                    break
+    return found
+
+
+def tried(files: dict[str, bytes], folder: Path) -> dict[str, str]:
+    """Writes the files into `folder`, reads them, and gives what came of each."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "a.raw").write_bytes(bytes(6 * 7 * 5 * 2))  # which whole .mhd files name
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    apart = folder.with_name("lists")
+    apart.mkdir(exist_ok=True)
+    before = _listing(folder)
+    weights = [folder / name for name in files if name.endswith((".pth", ".safetensors"))]
+    others = [folder / name for name in files if folder / name not in weights]
+    found = {path.name: outcome for group in (weights, others) if group for path, outcome in outcomes(group, apart).items()}
+    changed = {name for name, _ in before ^ _listing(folder)} | {p.name for p in apart.iterdir()} - {"list"}
+    return found | {name: "write" for name in changed}
+
+
+def _listing(folder: Path) -> set[tuple[str, int]]:
+    return {(str(path.relative_to(folder)), path.stat().st_mtime_ns) for path in folder.rglob("*")}
+
+
+def main(flags: Flags) -> None:
+    rng, whole = random.Random(flags.seed), valid_files()
+    table, faults = {}, []
+    kinds = KINDS + WEIGHTS
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "files"
+        for kind in ("whole", *kinds, "made to do harm"):
+            if kind == "whole":
+                files = {f"a.{name}": content for name, content in whole.items()}
+            elif kind in kinds:
+                share = flags.files // len(kinds) + (kinds.index(kind) < flags.files % len(kinds))
+                files = {f"{i}.{kind}": damaged(kind, whole[kind], rng) for i in range(share)}
+            else:
+                files = hostile_files()
+            found: dict[str, str] = {}
+            for first in range(0, len(files), BATCH):
+                found |= tried(dict(list(files.items())[first : first + BATCH]), folder)
+            table[kind] = Counter(outcome.split()[0] for outcome in found.values())
+            faults += [(n, outcome, files.get(n, b"")) for n, outcome in found.items() if outcome.split()[0] in OUTCOMES[2:]]
+            print(f"| {kind} | {len(files)} | {' | '.join(str(table[kind][o]) for o in OUTCOMES)} |", flush=True)
+    if table["whole"]["read"] < len(kinds):
+        raise SystemExit("whole files are refused")
+    total = sum(table.values(), Counter())
+    print(f"| all | {total.total()} | {' | '.join(str(total[o]) for o in OUTCOMES)} |")
+    kept = Path("runs/fuzz")
+    for name, outcome, content in faults:
+        kept.mkdir(parents=True, exist_ok=True)
+        (kept / name).write_bytes(content)
+        print(f"{kept / name}: {outcome}")
+    raise SystemExit(bool(faults))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--read"]:
+        read_all(sys.argv[2])
+    else:
+        print(f"| file | tried | read | {' | '.join(OUTCOMES[1:])} |")
+        print("| --- " * 8 + "|")
+        main(tyro.cli(Flags, use_underscores=True, description=__doc__))
