@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from .errors import UserError
+from .meeting import fresh_store
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
@@ -46,7 +47,8 @@ def join_group(timeout_minutes: float = 30.0) -> Process:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(env.get("LOCAL_WORLD_SIZE", world))))
     if world > 1 and not dist.is_initialized():
         timeout = datetime.timedelta(minutes=timeout_minutes)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
+        store, backend = fresh_store(rank, world, timeout), "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
     return Process(rank, world, local, device)
 
 
@@ -92,16 +94,45 @@ def own_share(gathered: torch.Tensor) -> torch.Tensor:
     return gathered.sum(0) if rank == 0 else torch.zeros_like(gathered[0])
 
 
-def refuse_unequal(value: object, sentence: str) -> None:
-    """Raises `UserError` with `sentence` on a process whose `value` is not that of the first one. Collective."""
+def gather_objects(value: object) -> list:
+    """The `value` of every process, in their order. Collective."""
     if not dist.is_initialized():
-        return
-    of_first = [value]
-    dist.broadcast_object_list(of_first)
-    if of_first[0] != value:
-        error = UserError(f"process {dist.get_rank()} on {socket.gethostname()}: {sentence}")
-        error.of_one_rank = True
-        raise error
+        return [value]
+    each = [None] * dist.get_world_size()
+    dist.all_gather_object(each, value)
+    return each
+
+
+def of_first(make) -> object:
+    """What `make()` gives on the first process, on all; or an error for people that it raises there, on all. Collective."""
+    if not dist.is_initialized():
+        return make()
+    made = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            made = [make(), None]
+        except ValueError as error:
+            if not hasattr(error, "exit_code"):
+                raise
+            made = [None, error]
+    dist.broadcast_object_list(made)
+    if made[1]:
+        raise made[1]
+    return made[0]
+
+
+def raise_together(sentence: str | None) -> None:
+    """Raises `UserError` on all processes when one of them has a complaint, with the first one's. Collective."""
+    told = f"process {dist.get_rank()} on {socket.gethostname()}: {sentence}" if dist.is_initialized() else sentence
+    complaints = [complaint for complaint in gather_objects(sentence and told) if complaint]
+    if complaints:
+        raise UserError(complaints[0])
+
+
+def refuse_unequal(value: object, sentence: str) -> None:
+    """Raises `UserError` with `sentence` on all processes when the `value` of one is not that of the first. Collective."""
+    if dist.is_initialized():
+        raise_together(None if of_first(lambda: value) == value else sentence)
 
 
 def computing_dtype(precision: str, device: torch.device) -> torch.dtype:

@@ -1,13 +1,14 @@
 """Trains a script as its command does, notes what each process sees, and disturbs one process after a step.
 
 `disturbed.py SCRIPT NOTES WHAT RANK STEP FLAGS…`; WHAT: a signal, which the process of that rank sends itself once that step is
-done in the first start by this launcher; "nothing" for none.
+done in the first start by this launcher, and notes when; "nothing" for none.
 """
 
 import importlib
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -28,6 +29,7 @@ def main(name: str, notes: str, what: str, rank: str, step: str, *flags: str) ->
                 file.write("".join(f"{int(index)}\n" for index in first["index"]))
             if (what, run.rank, run.step) == (what, int(rank), int(step)) and what != "nothing":
                 if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+                    (Path(notes) / f"{what}.txt").write_text(str(time.time()))
                     os.kill(os.getpid(), getattr(signal, what))
 
     Run.batches = batches

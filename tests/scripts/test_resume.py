@@ -102,6 +102,19 @@ def test_processes_may_become_one_four_and_two_and_every_item_is_seen_once_an_ep
 
 
 @pytest.mark.slow
+def test_a_signal_to_one_of_four_processes_brings_the_state_to_the_disk_within_a_step_and_a_save(here):
+    words = flags("ssl_swav_2D", here, 1, "--workers", "0", "--checkpoint_minutes", "0", "--epochs", "3")
+    done = run(*torchrun(4), DRIVER, "ssl_swav_2D", here / "notes", "SIGTERM", 2, 8, *words, cwd=here)
+    assert "stopped by" in done.stderr, done.stderr[-3000:]
+    folder = max((here / "runs/ssl_swav_2D/checkpoints").glob("step-*"))
+    asked, saved = float((here / "notes/SIGTERM.txt").read_text()), (folder / "manifest.json").stat().st_mtime
+    lines = [json.loads(line) for line in (here / "runs/ssl_swav_2D/metrics.jsonl").read_text().splitlines()]
+    step = max(line["seconds"] for line in lines if line["kind"] == "epoch") / 6
+    assert saved - asked < step + 5 + 1  # one second to save 100 MB
+    assert load_checkpoint(folder.parent)["position"]["step"] in (8, 9)  # that step, or the next one; none is lost
+
+
+@pytest.mark.slow
 def test_a_batch_that_cannot_be_dealt_evenly_is_refused_with_the_flag_to_set(here):
     words = flags("ssl_swav_2D", here, 4, "--workers", "0")
     assert run(DRIVER, "ssl_swav_2D", here / "notes", "SIGTERM", 0, 1, *words, cwd=here).returncode == 75
