@@ -26,6 +26,7 @@ from datasets.views import picture_crops, plain_view
 from datasets.volumes import VolumeDataset, collate_volumes
 from engine.config import parse
 from engine.errors import UserError, speaking_to_people
+from engine.listing import Listing, told
 from engine.neighbours import knn_hits
 from engine.pictures import scatter
 from engine.probes import interval, linear_hits
@@ -52,6 +53,7 @@ class EvaluationConfig:
     neighbours: int = 10  # of the nearest-neighbour vote
     batch_size: int = 16  # files at a time
     workers: int = 2  # loader processes (0 = none)
+    on_bad_file: Literal["stop", "skip"] = "stop"  # skip: all files are read once before; the bad ones are left out and named
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto = bf16 where the processor has it, else fp32
     seed: int = 31  # of the random weights
     config: str = ""  # YAML file with any of these constants; flags win over it
@@ -61,8 +63,9 @@ def main(config: EvaluationConfig) -> None:
     if not config.data_path and not config.image_path:
         raise UserError("Nothing is to be embedded; name a folder with --data_path (volumes) or --image_path (images).")
     splits = SPLITS if config.split == "all" else (config.split,)
-    images = find_images(config.image_path, splits) if config.image_path else []
-    volumes = find_volumes(config.data_path, splits) if config.data_path else []
+    listing = Listing(config.on_bad_file, config.workers)
+    images = listing.find(find_images, config.image_path, splits) if config.image_path else []
+    volumes = listing.find(find_volumes, config.data_path, splits) if config.data_path else []
     names = [Path(path).name for path in config.weights]
     names = names if len(set(names)) == len(names) else list(config.weights)
     trained = {}
@@ -87,6 +90,8 @@ def main(config: EvaluationConfig) -> None:
     scatter(output / "embeddings.png", panels, "first two principal components, coloured by collection")
     (output / "evaluation.json").write_text(json.dumps(rows, indent=1))
     show(rows)
+    if listing.left_out:
+        print(told(listing.left_out))
     print(f"wrote {output}/evaluation.json and {output}/embeddings.png")
 
 

@@ -40,7 +40,7 @@ class MaskConfig(VolumeConfig):
 
 def main(config: MaskConfig, method: str = "deepcluster") -> MaskedVolumeModel:
     run = start(config, __file__ if method == "deepcluster" else f"mask_{method}_3D.py")
-    items = find_volumes(config.data_path)
+    items = run.find(find_volumes, config.data_path)
     volumes = VolumeDataset(items, config.target_shape, config.seed, config.fit)
     dealt = {"batch_size": config.batch_size, "rank": run.rank, "world": run.world}
     loader = epoch_loader(volumes, collate_volumes, seed=config.seed, workers=config.workers, what="volumes", **dealt)
@@ -113,7 +113,7 @@ def main(config: MaskConfig, method: str = "deepcluster") -> MaskedVolumeModel:
         draw_published_map(slice_encoder, config.seed)
     else:
         set_map(slice_encoder, mean_features(), config.seed)
-    whole, labelled = remembered(plain), labelled_volumes(config)
+    whole, labelled = remembered(plain), labelled_volumes(config, run.find)
     labelled = labelled and replace(labelled, loader=remembered(labelled.loader))
     cached = None
     for _epoch in run.epochs():

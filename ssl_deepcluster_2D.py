@@ -43,7 +43,8 @@ class DeepClusterImageConfig(ImageConfig):
 
 def main(config: DeepClusterImageConfig) -> ImageModel:
     run = start(config, __file__)
-    pictures = Pictures(*find_pictures(config.data_path, config.volume_path), whole_range=config.normalise == "imagenet")
+    files = run.find(find_pictures, config.data_path, config.volume_path)
+    pictures = Pictures(*files, whole_range=config.normalise == "imagenet")
     crops_of = CropDataset(
         pictures, config.seed, config.nmb_crops, config.size_crops, config.min_scale_crops, config.max_scale_crops
     )
@@ -61,7 +62,7 @@ def main(config: DeepClusterImageConfig) -> ImageModel:
     bank = MemoryBank(len(pictures), model.output_dim, device=run.device, **how)
     guard = CollapseGuard({"images": heads[0]}, run.device)
     network = run.prepare(model, loader, bank=bank, guard=guard)
-    labelled = labelled_pictures(config)
+    labelled = labelled_pictures(config, run.find)
 
     def embed(batch):
         """Whole pictures, as `evaluate_embeddings.py` embeds them."""

@@ -45,7 +45,7 @@ class DeepClusterJointConfig(JointConfig):
 
 def main(config: DeepClusterJointConfig) -> JointModel:
     run = start(config, __file__)
-    loader, image_loader = joint_loaders(config, run.rank, run.world)
+    loader, image_loader = joint_loaders(config, run.find, run.rank, run.world)
     images = len(image_loader.dataset) if image_loader else 0
     slice_rows = SliceRows(loader.dataset.depths(), config.bank_slices_per_volume, images)
     published = config.bank == "published"
@@ -61,7 +61,7 @@ def main(config: DeepClusterJointConfig) -> JointModel:
     slice_bank = MemoryBank(slice_rows.total, model.head_dim, device=run.device, **how)
     guard = CollapseGuard({"volumes": heads[0], "slices": slice_heads[0]}, run.device)
     network = run.prepare(model, loader, image_loader, bank=bank, slice_bank=slice_bank, guard=guard)
-    labelled = labelled_volumes(config)
+    labelled = labelled_volumes(config, run.find)
 
     def embed(batch):
         """Whole volumes, as `evaluate_embeddings.py` embeds them."""

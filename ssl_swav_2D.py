@@ -36,7 +36,8 @@ class SwavImageConfig(ImageConfig):
 
 def main(config: SwavImageConfig) -> ImageModel:
     run = start(config, __file__)
-    pictures = Pictures(*find_pictures(config.data_path, config.volume_path), whole_range=config.normalise == "imagenet")
+    files = run.find(find_pictures, config.data_path, config.volume_path)
+    pictures = Pictures(*files, whole_range=config.normalise == "imagenet")
     crops_of = CropDataset(
         pictures, config.seed, config.nmb_crops, config.size_crops, config.min_scale_crops, config.max_scale_crops
     )
@@ -52,7 +53,7 @@ def main(config: SwavImageConfig) -> ImageModel:
     queue_rows = config.queue_length if config.epoch_queue_starts < config.epochs else 0
     run.warn(too_many_prototypes(heads, config.batch_size * run.world + queue_rows, "pictures"))
     network = run.prepare(model, loader, queue=queue, guard=guard)
-    labelled = labelled_pictures(config)
+    labelled = labelled_pictures(config, run.find)
 
     def embed(batch):
         """Whole pictures, as `evaluate_embeddings.py` embeds them."""

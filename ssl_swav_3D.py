@@ -43,7 +43,7 @@ class SwavJointConfig(JointConfig):
 
 def main(config: SwavJointConfig) -> JointModel:
     run = start(config, __file__)
-    loader, image_loader = joint_loaders(config, run.rank, run.world)
+    loader, image_loader = joint_loaders(config, run.find, run.rank, run.world)
     heads = prototype_counts(config.nmb_prototypes, len(loader.dataset))
     slice_heads = prototype_counts(config.nmb_slice_prototypes, sum(loader.dataset.depths()))
     token_alone = config.masking == "published"
@@ -56,7 +56,7 @@ def main(config: SwavJointConfig) -> JointModel:
     queue_rows = config.queue_length if config.epoch_queue_starts < config.epochs else 0
     run.warn(too_many_prototypes(heads, config.batch_size * run.world + queue_rows, "volumes"))
     network = run.prepare(model, loader, image_loader, queue=queue, slice_queue=slice_queue, guard=guard)
-    labelled = labelled_volumes(config)
+    labelled = labelled_volumes(config, run.find)
 
     def embed(batch):
         """Whole volumes, as `evaluate_embeddings.py` embeds them."""

@@ -1,5 +1,6 @@
 """What a run says while it goes: a progress bar with the time left, `metrics.jsonl`, TensorBoard. Rank 0 only."""
 
+import contextlib
 import errno
 import json
 import math
@@ -21,8 +22,9 @@ class Logbook:
     def __init__(self, metrics: Path, events: Path, title: str, first_step: int, total_steps: int):
         self.metrics = metrics
         self.file = open(metrics, "ab", buffering=0)
+        self.events_folder = events
         self.events = SummaryWriter(str(events), purge_step=first_step + 1)
-        self.warned = False
+        self.warned: set[Path] = set()
         quiet = not sys.stderr.isatty()
         self.bar = tqdm(
             total=total_steps,
@@ -44,6 +46,10 @@ class Logbook:
         self.bar.write(f"epoch {epoch + 1}/{epochs}  {figures['seconds']:.1f} s  " + "  ".join(parts), file=sys.stdout)
         sys.stdout.flush()
 
+    def note(self, kind: str, content: dict) -> None:
+        """A line of `metrics.jsonl` that holds no figures."""
+        self._append((json.dumps({"kind": kind, "step": 0, **content}) + "\n").encode())
+
     def say(self, sentence: str) -> None:
         self.bar.write(sentence, file=sys.stdout)
         sys.stdout.flush()
@@ -59,19 +65,34 @@ class Logbook:
     def close(self) -> None:
         self.bar.close()
         self.file.close()
-        self.events.close()
+        with contextlib.suppress(OSError):
+            self.events.close()
 
     def _write(self, kind: str, step: int, figures: dict[str, float]) -> None:
         line = json.dumps({"kind": kind, "step": step, **{k: _plain(v) for k, v in figures.items()}}) + "\n"
         try:
             self._append(line.encode())
+        except OSError as error:
+            self._warn(self.metrics, error)
+        try:
             for name, value in figures.items():
                 if name != "epoch" and isinstance(value, (int, float)):
                     self.events.add_scalar(f"{kind}/{name}", value, step)
         except OSError as error:
-            if not self.warned:
-                self.say(f"warning: {self.metrics} could not be written ({error.strerror}); training goes on.")
-            self.warned = True
+            self._warn(self.events_folder, error)
+            self._begin_events_anew(step)
+
+    def _warn(self, path: Path, error: OSError) -> None:
+        if path not in self.warned:
+            self.say(f"warning: {path} could not be written ({error.strerror}); training goes on.")
+        self.warned.add(path)
+
+    def _begin_events_anew(self, step: int) -> None:
+        """Its thread ends with the first error, and would raise that for ever."""
+        with contextlib.suppress(OSError):
+            self.events.close()
+        with contextlib.suppress(OSError):
+            self.events = SummaryWriter(str(self.events_folder), purge_step=step)
 
     def _append(self, line: bytes) -> None:
         before = os.fstat(self.file.fileno()).st_size

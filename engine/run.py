@@ -19,18 +19,29 @@ from .compiling import compile_blocks
 from .config import Config, as_plain, parse
 from .errors import UserError, speaking_to_people
 from .folder import RunFolder
+from .listing import Listing, told
 from .logbook import Logbook
 from .neighbours import held_out_share
 from .optimizers import make_optimizer
 from .position import Position
-from .processes import autocast, computing_dtype, join_group, leave_group, mean_over_ranks, refuse_unequal, to_device
+from .processes import (
+    autocast,
+    computing_dtype,
+    join_group,
+    leave_group,
+    mean_over_ranks,
+    of_first,
+    refuse_unequal,
+    to_device,
+)
 from .saver import Saver
 from .schedule import learning_rates
 from .scratch import Scratch, larger_than_half
 from .signals import SAVE, STOP, Preempted, Signals
+from .soundness import Soundness
 from .sync_batchnorm import synchronize_batchnorm
 from .tally import Tally
-from .weights import about_weights, write_weights
+from .weights import about_weights, refuse_unwritable, write_weights
 
 LOG_EVERY = 10
 
@@ -56,6 +67,7 @@ class Run:
         self.tracked: dict = {}
         self.inputs: dict[str, str] = {}
         self.scratches = Scratch(self.folder)
+        self.listing = Listing(config.on_bad_file, config.workers, self.folder / "checked_files.json")
         self.files.refuse_what_would_be_lost(config, self.output, self.world)
         torch.manual_seed(config.seed)
 
@@ -67,6 +79,10 @@ class Run:
         if path.is_file():
             self.inputs[str(path)] = sha256(path)
         return path
+
+    def find(self, find, *args):
+        """The files that `find(*args)` lists on the first process, without bad ones if `--on_bad_file` says so. Collective."""
+        return self.listing.find(find, *args)
 
     def prepare(self, model: nn.Module, *loaders, **tracked) -> nn.Module:
         """Moves `model` to the device, makes its optimiser and schedule, and returns it wrapped for several processes.
@@ -81,6 +97,7 @@ class Run:
         self._compile(model)
         self.model, self.tracked, self.steps_per_epoch = model, tracked, len(loaders[0])
         self.loaders = [loader for loader in loaders if loader]
+        self.soundness = Soundness(self.folder, self.loaders)
         self.data = [loader.dataset.summary() for loader in self.loaders]
         refuse_unequal(self.data, "it sees other files than the first process; all machines must read the same folders.")
         self.optimizer = make_optimizer(config.optimizer, model, config.base_lr, config.wd)
@@ -137,6 +154,7 @@ class Run:
             self.tally.waited += time.monotonic() - waiting
             self.signals.at_once = False
             torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 4099 + self.rank)
+            self._shown = [one["on_host"]["index"] for one in (batch if isinstance(batch, list) else [batch]) if one]
             yield batch
             if not self.epoch_begins:
                 self._between_steps()
@@ -179,6 +197,7 @@ class Run:
         self.scaler.update()
         self.step, self._trained = self.step + 1, True
         figures = self.tally.add({"loss": loss, **(parts or {})})
+        self.soundness.add(self.step, figures, self._shown)
         if self.rank == 0:
             self.logbook.bar.update()
         if self.step % LOG_EVERY == 0:
@@ -190,7 +209,7 @@ class Run:
 
     def watch(self, guard) -> None:
         """Logs what the collapse guard saw in this epoch, and says its warnings."""
-        self._refuse_nonfinite(self.tally.means())
+        self.soundness.refuse_nonfinite(self.tally.means())
         figures, warnings = guard.report()
         self.log(**figures)
         for warning in warnings:
@@ -239,19 +258,22 @@ class Run:
 
     def finish(self, stage: str, method: str, state: dict[str, torch.Tensor], flat: bool = False) -> None:
         """Writes the weight file of the stage, unless it is there already; no rank goes on before it is there."""
-        if self.rank == 0:
-            self.saver.wait()
-            self.warn(self.saver.said())
-            about = {"stage": stage, "method": method, "run": self.run_id, "step": self.step}
-            about |= {"config": as_plain(self.config), "inputs": self.inputs, "data": self.data}
-            if self._trained or not self._written():
-                write_weights(self.output, state, about, flat)
-                self.say(f"wrote {self.output}")
-            self.files.leave()
-        self.wait_for_all()
+        of_first(lambda: self._write_output(stage, method, state, flat))
         self.scratches.remove()
 
     # ---- inside
+
+    def _write_output(self, stage: str, method: str, state: dict[str, torch.Tensor], flat: bool) -> None:
+        self.saver.wait()
+        self.warn(self.saver.said())
+        about = {"stage": stage, "method": method, "run": self.run_id, "step": self.step}
+        about |= {"config": as_plain(self.config), "inputs": self.inputs, "data": self.data}
+        about["left_out"] = self.listing.left_out
+        if self._trained or not self._written():
+            write_weights(self.output, state, about, flat)
+            self.say(f"wrote {self.output}")
+        self.warn(told(self.listing.left_out))
+        self.files.leave()
 
     def _written(self) -> bool:
         about = about_weights(self.output) if self.output.exists() else {}
@@ -263,14 +285,17 @@ class Run:
 
     def _open(self) -> None:
         """Makes the run's folder, or takes up what it holds."""
-        state = None
         self.tally, self.signals, self.saver = Tally(self.device), Signals(self.world), Saver(self.files.checkpoints)
-        if self.rank == 0:
-            self.run_id = self.files.take(self.config, self.world)
-            state = load_checkpoint(self.files.checkpoints)
-        self.wait_for_all()  # the first process alone sets damaged checkpoints aside
-        if self.rank:
-            state = load_checkpoint(self.files.checkpoints)
+        found = []
+
+        def take() -> str:
+            refuse_unwritable(self.output)
+            run_id = self.files.take(self.config, self.world)
+            found.append(load_checkpoint(self.files.checkpoints))  # which sets damaged ones aside, before the others look
+            return run_id
+
+        self.run_id = of_first(take)
+        state = found[0] if found else load_checkpoint(self.files.checkpoints)
         step = state["position"]["step"] if state else None
         refuse_unequal(step, f"it finds another state in {self.folder} than the first process; all must share that folder.")
         if state is not None:
@@ -281,6 +306,11 @@ class Run:
             events = Path(self.config.log_dir or self.folder) / self.config.tensorboard_name
             self.logbook = Logbook(self.files.metrics, events, self.name, self.step, len(self.rates))
             self._announce(resumed=state is not None)
+            self.listing.save()
+            if self.listing.left_out:
+                self.warn(told(self.listing.left_out))
+                if state is None:
+                    self.logbook.note("left_out", self.listing.left_out)
         if getattr(self.config, "image_store", "off") != "off" and self.config.epochs > self.step // self.steps_per_epoch + 1:
             for loader in self.loaders:
                 if hasattr(loader.dataset, "keep_decoded"):
@@ -363,6 +393,7 @@ class Run:
         self._saved_step = self.step
         state = {name: thing.state_dict() for name, thing in self.tracked.items()}  # collective: every rank takes part
         state["tally"] = self.tally.state_dict()
+        self.soundness.refuse_broken(self.model, state["tally"]["sums"])
         if self.rank:
             return
         self.warn(self.files.mended(self.config, self.world, self.run_id))
@@ -389,22 +420,14 @@ class Run:
 
     def _log_step(self, figures: torch.Tensor) -> None:
         values = dict(zip(self.tally.names, mean_over_ranks(figures)))
-        self._refuse_nonfinite(values)
+        self.soundness.refuse_nonfinite(values)
         wait = self.tally.waiting_share()
         if self.rank == 0:
             self.logbook.step(self.step, {**values, "lr": float(self.rates[self.step - 1]), "data_wait": wait})
 
-    def _refuse_nonfinite(self, values: dict[str, float]) -> None:
-        bad = [name for name, value in values.items() if not abs(value) < float("inf")]
-        if bad:
-            raise UserError(
-                f"{', '.join(bad)} is not a number at step {self.step}; lower --base_lr or use --precision fp32. "
-                f"The last finished epoch is kept in {self.folder}/checkpoints."
-            )
-
     def _end_epoch(self) -> None:
         values = self.tally.means()
-        self._refuse_nonfinite(values)
+        self.soundness.refuse_nonfinite(values)
         if self.rank == 0:
             figures = {**values, **self.tally.report, **self.tally.seconds()}
             self.logbook.epoch(self.step, self.epoch, self.config.epochs, figures)

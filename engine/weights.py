@@ -4,6 +4,7 @@ Stage 1 writes flat torchvision names, so that the file loads into a plain ResNe
 `_metadata` that every torch state dict has. Stages 2 and 3 write a dictionary with the state dict under `model`.
 """
 
+import os
 from collections import OrderedDict
 from pathlib import Path
 
@@ -17,14 +18,32 @@ _OURS = "joint_ssl"
 
 
 def write_weights(path: Path, state: dict[str, torch.Tensor], about: dict, flat: bool = False) -> None:
-    """Writes tensors and `about` (stage, method, run, config, inputs) to `path`, replacing it in one step."""
+    """Writes tensors and `about` (stage, method, run, config, inputs) to `path`, replacing it in one step.
+
+    Raises `UserError` when it cannot be written; the file that was there stays.
+    """
     tensors = OrderedDict((name, tensor.detach().cpu().contiguous()) for name, tensor in state.items())
     about = {"format_version": FORMAT_VERSION, **about}
     if flat:
         tensors._metadata = OrderedDict({_OURS: about})
     content = tensors if flat else {**about, "model": tensors}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda temporary: torch.save(content, temporary))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda temporary: torch.save(content, temporary))
+    except (OSError, RuntimeError) as error:  # torch's own word for a full disk
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UserError(f"{path} could not be written ({reason}); make room for it, and give the same command again.") from None
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raises `UserError` when a weight file could not be written to `path`: before the training, not after it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(path.parent, os.W_OK | os.X_OK) else "Permission denied"
+    except OSError as error:
+        reason = error.strerror
+    if reason:
+        raise UserError(f"{path} cannot be written ({reason}); give a folder for weights with --pretrained_path.")
 
 
 def about_weights(path: Path) -> dict:

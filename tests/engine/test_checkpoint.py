@@ -1,11 +1,14 @@
+import contextlib
 import json
 import random
 import shutil
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from engine.checkpoint import damage, load_checkpoint, save_checkpoint
+from engine.checkpoint import _write_manifest, damage, load_checkpoint, save_checkpoint
 from engine.errors import UserError
 
 
@@ -111,3 +114,29 @@ def test_states_of_the_first_version_without_a_digest_are_read(tmp_path):
         json.dumps({k: v for k, v in manifest.items() if k != "digest"} | {"format_version": 1})
     )
     assert load_checkpoint(tmp_path)["position"]["step"] == 1
+
+
+def test_a_manifest_that_names_files_of_other_folders_is_damage(tmp_path):
+    folder = save_checkpoint(tmp_path / "a", 1, state(1))
+    (tmp_path / "stranger.pt").write_bytes((folder / "model.pt").read_bytes())
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"] = {"../../stranger.pt": manifest["files"]["model.pt"]}
+    _write_manifest(folder / "manifest.json", {name: manifest[name] for name in ("step", "keep", "files")})
+    assert "other folders" in damage(folder)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.recursive(st.none() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x), max_leaves=9))
+def test_a_manifest_of_any_json_is_found_whole_or_damaged(tmp_path_factory, anything):
+    folder = save_checkpoint(tmp_path_factory.mktemp("run"), 1, state(1))
+    for content in (anything, {"format_version": 1, "files": anything}, {"format_version": anything, "files": {}}):
+        (folder / "manifest.json").write_text(json.dumps(content))
+        with contextlib.suppress(UserError):
+            assert damage(folder) is None or isinstance(damage(folder), str)
+
+
+def test_an_old_copy_with_a_damaged_manifest_stays_and_saving_goes_on(tmp_path):
+    for number in range(1, 5):
+        save_checkpoint(tmp_path, number, state(number), keep_copy=number == 1)
+        (tmp_path / "step-000001/manifest.json").write_text("[" * 100_000)
+    assert sorted(p.name for p in tmp_path.glob("step-*")) == ["step-000001", "step-000003", "step-000004"]

@@ -78,7 +78,9 @@ def test_another_runs_weights_are_not_replaced(data, tmp_path, capsys):
 def test_a_damaged_volume_is_named(tmp_path, capsys):
     (tmp_path / "v").mkdir()
     np.save(tmp_path / "v/1.npy", np.zeros((4, 4)))
-    assert "1.npy has shape (4, 4)" in refused("ssl_swav_2D", ["--data_path", "", "--volume_path", "v"], capsys)
+    assert "1.npy cannot be read as a volume (its shape is (4, 4)" in refused(
+        "ssl_swav_2D", ["--data_path", "", "--volume_path", "v"], capsys
+    )
 
 
 @pytest.mark.parametrize("workers", [0, 1])

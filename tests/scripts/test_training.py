@@ -131,7 +131,8 @@ def test_stages_2_and_3_leave_f_intra_frozen_or_train_it(data, here):
     before = torch.load("weights/resnet_swav2D.pth")
     assert 0 <= last_line("ssl_swav_2D")["knn_held_out"] <= 1
     train("mask_swav_3D", data, "--epochs", 1, "--workers", 0)
-    labelled = labelled_volumes(parse(MaskConfig, [*script_flags("swav", "mask", data, "4"), "--workers", "0"]))
+    config = parse(MaskConfig, [*script_flags("swav", "mask", data, "4"), "--workers", "0"])
+    labelled = labelled_volumes(config, lambda find, *args: find(*args))
     encoders, _ = load_encoders("weights/mask_swav.pth")
     encoders.to("cpu")
     with torch.no_grad():

@@ -1,0 +1,105 @@
+"""Which files a run reads: listed by its first process, seen by all, and without those that cannot be learned from."""
+
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch.distributed as dist
+from tqdm import tqdm
+
+from .errors import UserError
+from .processes import gather_objects, of_first, raise_together
+
+MOST_NAMED = 5
+
+
+class Listing:
+    """Lists of files, alike on all processes. An item has a `path`, a `name`, and a `fault()`, which reads all of it.
+
+    on_bad_file: "skip" reads every file once, the processes each a share, and leaves out what has a fault (`left_out`, reasons
+    by name); "stop" reads nothing beforehand. What was found is kept in `memory`, so that a run that goes on reads only files
+    that have changed.
+    """
+
+    def __init__(self, on_bad_file: str, threads: int, memory: Path | None = None):
+        self.skip, self.threads, self.memory = on_bad_file == "skip", max(1, threads), memory
+        self.left_out: dict[str, str] = {}
+        self.known: dict[str, list] = {}  # path → size, time of change, fault
+        if self.skip and memory and memory.is_file():
+            self.known = json.loads(memory.read_text())
+
+    def find(self, find, *args):
+        """What `find(*args)` gives on the first process: a list of items, or several. Collective.
+
+        Raises what `find` raises, `UserError` when a process does not see the same files, or when no file is left.
+        """
+        found = of_first(lambda: _with_sizes(find(*args)))
+        lists, sizes = found
+        raise_together(_unseen([item for items in lists for item in items], sizes))
+        if self.skip:
+            lists = [self._without_bad(items) for items in lists]
+        return lists[0] if len(lists) == 1 else tuple(lists)
+
+    def save(self) -> None:
+        """Keeps what was found; for the first process alone."""
+        if self.skip and self.memory:
+            self.memory.write_text(json.dumps(self.known))
+
+    def _without_bad(self, items: list) -> list:
+        self._look_at(items)
+        faults = {item.name: self.known[str(item.path)][2] for item in items}
+        left = [item for item in items if not faults[item.name]]
+        if items and not left:
+            raise UserError(f"none of {len(items)} files can be learned from; the first: {faults[items[0].name]}")
+        self.left_out |= {name: fault for name, fault in faults.items() if fault}
+        return left
+
+    def _look_at(self, items: list) -> None:
+        """Reads those that are not known, or have changed since; each process a share."""
+        stamps = {str(item.path): _stamp(item.path) for item in items}
+        new = [item for item in items if self.known.get(str(item.path), [])[:2] != stamps[str(item.path)]]
+        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        mine = new[rank::world]
+        with ThreadPoolExecutor(self.threads) as pool:
+            faults = pool.map(lambda item: item.fault(), mine)
+            shown = tqdm(faults, "reading all files once", len(mine), unit="file", leave=False, disable=rank > 0)
+            seen = {str(item.path): [*stamps[str(item.path)], fault] for item, fault in zip(mine, shown)}
+        for of_one in gather_objects(seen):
+            self.known |= of_one
+
+
+def told(left_out: dict[str, str]) -> str:
+    """A sentence about files that were left out; "" for none."""
+    if not left_out:
+        return ""
+    some = list(left_out.values())[:MOST_NAMED]
+    more = len(left_out) - len(some)
+    return f"{len(left_out)} file(s) were left out (--on_bad_file skip): {' '.join(some)}{f' And {more} more.' if more else ''}"
+
+
+def _with_sizes(found) -> tuple[list[list], list[int]]:
+    lists = [found] if isinstance(found, list) else list(found)
+    return lists, [_size(item.path) for items in lists for item in items]
+
+
+def _unseen(items: list, sizes: list[int]) -> str | None:
+    for item, size in zip(items, sizes):
+        if _size(item.path) != size:
+            return f"it does not see {item.path} as the first process does; all machines must read the same folders."
+    return None
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1  # reading it says what is wrong
+
+
+def _stamp(path: Path) -> list[int]:
+    try:
+        stat = os.stat(path)
+        return [stat.st_size, stat.st_mtime_ns]
+    except OSError:
+        return [-1, -1]

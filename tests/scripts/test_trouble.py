@@ -1,0 +1,86 @@
+"""What a run does when its folders vanish or cannot be written, and when a loader process is killed under it."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from conftest import make_data
+from six_scripts import script_flags
+
+import engine.weights
+import ssl_swav_2D
+from engine.checkpoint import load_checkpoint
+from engine.config import parse
+from engine.errors import UserError
+from engine.run import Run, launch
+
+COMMON = "--arch resnet18 --precision fp32 --epochs 3 --warmup_epochs 0 --workers 0 --checkpoint_minutes 1e-5".split()
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_data(tmp_path, volumes=1)
+    return tmp_path
+
+
+def train(data, *more):
+    config = parse(ssl_swav_2D.SwavImageConfig, [*COMMON, *script_flags("swav", "2D", data, "4"), *more])
+    return ssl_swav_2D.main(config)
+
+
+def after_step(monkeypatch, step, act):
+    plain = Run.update
+
+    def update(run, *args, **more):
+        plain(run, *args, **more)
+        if run.step == step:
+            act()
+
+    monkeypatch.setattr(Run, "update", update)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of TensorBoard's own thread
+def test_a_folder_that_is_removed_is_made_again_and_the_run_ends_well(here, monkeypatch, capsys):
+    after_step(monkeypatch, 4, lambda: shutil.rmtree("runs"))
+    train(here)
+    assert "was removed; it is made again" in capsys.readouterr().out
+    assert load_checkpoint(here / "runs/ssl_swav_2D/checkpoints")["position"]["step"] == 9
+    assert (here / "weights/resnet_swav2D.pth").exists()
+    lines = [json.loads(line) for line in Path("runs/ssl_swav_2D/metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines if line["kind"] == "epoch"] == [1, 2]
+    train(here)
+    assert "nothing is left to train" in capsys.readouterr().out
+
+
+def test_a_folder_of_weights_that_cannot_be_made_is_refused_before_the_training(here):
+    Path("weights").write_text("a file")
+    with pytest.raises(UserError, match=r"weights/resnet_swav2D\.pth cannot be written \(File exists\)"):
+        train(here)
+    assert not Path("runs/ssl_swav_2D/checkpoints").exists()
+
+
+def test_weights_that_cannot_be_written_at_the_end_are_written_by_the_same_command(here, monkeypatch):
+    def full(path, write):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(engine.weights, "write_atomically", full)
+        with pytest.raises(UserError, match=r"could not be written \(No space left on device\)"):
+            train(here)
+    train(here)
+    assert Path("weights/resnet_swav2D.pth").exists()
+
+
+def test_a_loader_process_that_is_killed_is_one_sentence_and_the_state_stays(here, monkeypatch, capsys):
+    after_step(monkeypatch, 4, lambda: [os.kill(child.pid, signal.SIGKILL) for child in multiprocessing.active_children()])
+    words = [*COMMON, *script_flags("swav", "2D", here, "4"), "--workers", "1", "--epochs", "200", "--probed_files", "0"]
+    monkeypatch.setattr("sys.argv", ["ssl_swav_2D.py", *words])
+    with pytest.raises(SystemExit) as stop:
+        launch(ssl_swav_2D.SwavImageConfig, ssl_swav_2D.main)
+    assert stop.value.code == 1 and "a loader process was ended from outside" in capsys.readouterr().err
+    assert load_checkpoint(here / "runs/ssl_swav_2D/checkpoints")["position"]["step"] >= 2
