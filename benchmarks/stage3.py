@@ -5,6 +5,7 @@ The plain one has three equal channels, torch's own memory order, and the librar
 
 import copy
 import functools
+from dataclasses import dataclass
 
 import torch
 from deformable_attention import DeformableAttention1D
@@ -34,55 +35,82 @@ class LibraryAttention(nn.Module):
         return self.attention(x.transpose(1, 2)).transpose(1, 2)
 
 
+@dataclass(frozen=True)
+class Batch:
+    """pixels: (B, N, H, W); real, masked: (B, N)."""
+
+    pixels: torch.Tensor
+    real: torch.Tensor
+    masked: torch.Tensor
+
+
+def sizes(quick: bool) -> tuple[str, tuple[int, int, int], int, int]:
+    """Network, (N, H, W), volumes a step, D."""
+    return ("resnet18", (16, 32, 32), 1, 64) if quick else ("resnet50", (64, 128, 128), 1, 640)
+
+
+def make_batch(shape: tuple[int, int, int], volumes: int) -> Batch:
+    pixels = torch.randn(2 * volumes, *shape, generator=torch.Generator().manual_seed(0))
+    real = torch.ones(2 * volumes, shape[0], dtype=torch.bool)
+    draws = torch.rand(2 * volumes, shape[0], generator=torch.Generator().manual_seed(1))
+    return Batch(pixels, real, draw_mask(draws, real, 0.3))
+
+
+def make_model(arch: str, dim: int) -> JointModel:
+    return JointModel(SliceEncoder(arch, dim), VolumeEncoder(dim, dropout=0.0, identity=False), HEADS, SLICE_HEADS)
+
+
+def ours(model: JointModel, batch: Batch):
+    with autocast(computing_dtype("auto", CPU), CPU):
+        return model(batch.pixels, batch.real, batch.masked)
+
+
+def plain_fp32(model: JointModel, batch: Batch):
+    slices = model.slice_encoder(batch.pixels.flatten(0, 1)[:, None].expand(-1, 3, -1, -1)).unflatten(0, batch.real.shape)
+    volumes = volume_embedding(model.masked.volume_encoder(slices, batch.real), batch.real)
+    predictions, projections = model.masked(slices, batch.real, batch.masked), model.slice_head(slices.flatten(0, 1))
+    scores = model.prototypes.volumes(volumes), model.prototypes.slices(projections)
+    return slices, predictions, volumes, scores[0], projections, scores[1]
+
+
+def step(model: JointModel, optimizer, batch: Batch, outputs=ours) -> float:
+    """One step of training; `outputs`: `ours` or `plain_fp32`. Gives the loss."""
+    optimizer.zero_grad()
+    slices, predictions, _, volume_scores, _, scores = outputs(model, batch)
+    largest = 1.0 if outputs is ours else None
+    inter, intra = (
+        swapped_prediction(list(zip(*(s.chunk(2) for s in both))), None, 0.05, 3, 0.1, largest)[0]
+        for both in (volume_scores, scores)
+    )
+    loss = inter + intra + masked_slice_loss(predictions, slices, batch.masked)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
 def cases(quick: bool):
-    arch, shape, batch, dim = ("resnet18", (16, 32, 32), 1, 64) if quick else ("resnet50", (64, 128, 128), 1, 640)
-    pixels = torch.randn(2 * batch, *shape, generator=torch.Generator().manual_seed(0))
-    real = torch.ones(2 * batch, shape[0], dtype=torch.bool)
-    masked = draw_mask(torch.rand(2 * batch, shape[0], generator=torch.Generator().manual_seed(1)), real, 0.3)
-    model = JointModel(SliceEncoder(arch, dim), VolumeEncoder(dim, dropout=0.0, identity=False), HEADS, SLICE_HEADS)
+    arch, shape, volumes, dim = sizes(quick)
+    batch, model = make_batch(shape, volumes), make_model(arch, dim)
     plain = copy.deepcopy(model)
     for layer in plain.masked.volume_encoder.layers:
         layer.attention = LibraryAttention(dim, layer.attention.state_dict())
     model.to(memory_format=torch.channels_last)
     again = copy.deepcopy(model)
     again.slice_encoder.recompute = True
-    dtype = computing_dtype("auto", CPU)
-    models = {"fast": model, "again": again, "plain": plain}
     steps = {
-        name: functools.partial(lambda *both: step(*both), of, make_optimizer("adamw", of, 1e-6, 1e-6))
-        for name, of in models.items()
+        name: functools.partial(step, of, make_optimizer("adamw", of, 1e-6, 1e-6), batch, plain_fp32 if of is plain else ours)
+        for name, of in {"fast": model, "again": again, "plain": plain}.items()
     }
-
-    def outputs(of):
-        if of is not plain:
-            with autocast(dtype, CPU):
-                return of(pixels, real, masked)
-        slices = of.slice_encoder(pixels.flatten(0, 1)[:, None].expand(-1, 3, -1, -1)).unflatten(0, real.shape)
-        volumes = volume_embedding(of.masked.volume_encoder(slices, real), real)
-        predictions, projections = of.masked(slices, real, masked), of.slice_head(slices.flatten(0, 1))
-        scores = of.prototypes.volumes(volumes), of.prototypes.slices(projections)
-        return slices, predictions, volumes, scores[0], projections, scores[1]
-
-    def step(of, optimizer) -> float:
-        optimizer.zero_grad()
-        slices, predictions, _, volume_scores, _, scores = outputs(of)
-        inter, intra = (
-            swapped_prediction(list(zip(*(s.chunk(2) for s in both))), None, 0.05, 3, 0.1, 1.0 if of is not plain else None)[0]
-            for both in (volume_scores, scores)
-        )
-        loss = inter + intra + masked_slice_loss(predictions, slices, masked)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
 
     def agree():
         losses = [call() for call in steps.values()]
         assert max(losses) - min(losses) < 0.02 * max(losses), losses
 
-    size = f"{arch}, {batch} × {' × '.join(map(str, shape))}"
+    size = f"{arch}, {volumes} × {' × '.join(map(str, shape))}"
+    dtype = computing_dtype("auto", CPU)
     how, promise = str(dtype).removeprefix("torch."), 2.2 if dtype == torch.bfloat16 else 1.2
-    named = ("stage-3 step", size, steps["fast"], steps["plain"], "plain fp32", promise * (not quick), agree, batch, "volume")
+    named = ("stage-3 step", size, steps["fast"], steps["plain"], "plain fp32", promise * (not quick), agree, volumes, "volume")
     yield Case(f"{named[0]}, {how}", *named[1:])
     yield Case(
-        f"stage-3 step, {how}, --recompute", size, steps["again"], steps["plain"], "plain fp32", 0.0, None, batch, "volume"
+        f"stage-3 step, {how}, --recompute", size, steps["again"], steps["plain"], "plain fp32", 0.0, None, volumes, "volume"
     )

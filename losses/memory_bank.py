@@ -10,6 +10,8 @@ from .distributed import all_sum, gather_rows, rank, world_size
 from .kmeans import spherical_kmeans
 from .precision import at_least_float32
 
+GATHERED_ROWS = 2**16  # of a rank, at a time
+
 
 class MemoryBank:
     """Unit embeddings (crops, rows, D) in `dtype`; row i lives on rank i mod R.
@@ -83,12 +85,21 @@ class MemoryBank:
         return centroids, torch.where(shifted > 0, shifted - 1, IGNORED)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """The whole table by global row, (crops, rows, D), what is written, the clusters: the same for any number of ranks."""
-        table = self.table.new_zeros(self.table.shape[0], self.written.shape[1], self.table.shape[2])
-        own = gather_rows(self.own)
-        for crop, share in enumerate(self.table):
-            table[crop, own] = gather_rows(share[:-1])
-        return {"table": table.cpu(), "written": self.written.cpu(), "clusters": [of_head.cpu() for of_head in self.clusters]}
+        """The whole table by global row, (crops, rows, D), what is written, the clusters: the same for any number of ranks.
+
+        It lies in the first rank's host memory and goes there block by block: no GPU holds more than its share. The others'
+        table is empty.
+        """
+        crops, rows, dim = self.table.shape[0], self.written.shape[1], self.table.shape[2]
+        table = self.table.new_zeros(crops, rows if rank() == 0 else 0, dim, device="cpu")
+        longest = -(-rows // world_size())
+        for first in range(0, longest, GATHERED_ROWS):
+            own = gather_rows(self.own[first : first + GATHERED_ROWS])
+            for crop, share in enumerate(self.table):
+                gathered = gather_rows(share[:-1][first : first + GATHERED_ROWS])
+                if rank() == 0:
+                    table[crop, own.cpu()] = gathered.cpu()
+        return {"table": table, "written": self.written.cpu(), "clusters": [of_head.cpu() for of_head in self.clusters]}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Takes this rank's rows out of a state that any number of ranks wrote."""

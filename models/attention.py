@@ -111,6 +111,7 @@ def _interpolate(x: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
     sampled = 0.0
     for item, weight in ((below, below + 1 - place), (below + 1, place - below)):
         inside = (item >= 0) & (item < x.shape[-1])
-        index = item.clamp(0, x.shape[-1] - 1).long()[:, :, None].expand(-1, -1, x.shape[2], -1)
+        # clamped as whole numbers, for NaN is clamped to NaN, which is the place of nothing
+        index = item.long().clamp(0, x.shape[-1] - 1)[:, :, None].expand(-1, -1, x.shape[2], -1)
         sampled = sampled + x.gather(-1, index) * (weight * inside)[:, :, None]
     return sampled

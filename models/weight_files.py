@@ -5,6 +5,7 @@ Nothing in a file is run, and headers are looked at before anything is allocated
 
 import contextlib
 import json
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -128,6 +129,7 @@ def _content(path: Path) -> tuple[object, dict]:
     try:
         if start[8:9] == b"{":
             return _safetensors(path)
+        _refuse_packed(path, start)
         with torch.serialization.safe_globals(SCALARS):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except WeightsError:
@@ -149,6 +151,16 @@ def _refuse_other_files(path: Path, start: bytes) -> None:
         raise WeightsError(f"{path} begins as neither a PyTorch nor a safetensors file does; it holds no weights.")
 
 
+def _refuse_packed(path: Path, start: bytes) -> None:
+    """torch stores tensors as they are, and unpacks what was packed before anybody has seen its size."""
+    if start.startswith(b"PK"):
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+        stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+        if not stored or sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise WeightsError(f"{path} holds packed tensors, which torch does not write; it may be made to fill the memory.")
+
+
 def _safetensors(path: Path) -> tuple[dict, dict]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -162,7 +174,7 @@ def _reason(error: Exception) -> str:
     text = str(error)
     if "weights_only" in text or "Unsupported" in text or "GLOBAL" in text:
         return "it holds objects other than tensors and numbers, which could run code"
-    if isinstance(error, (OSError, EOFError)) or "central directory" in text or "truncated" in text:
+    if isinstance(error, (OSError, EOFError, zipfile.BadZipFile)) or "central directory" in text or "truncated" in text:
         return "it is cut off or damaged"
     return (text.strip().split("\n")[0] or type(error).__name__)[:160]
 

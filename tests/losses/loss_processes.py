@@ -8,6 +8,7 @@ from functools import partial
 import torch
 import torch.distributed as dist
 
+from losses import memory_bank
 from losses.collapse import CollapseGuard
 from losses.deepcluster import deepcluster_loss
 from losses.distributed import all_max, all_sum, gather_rows, global_mean, rank, world_size
@@ -152,9 +153,13 @@ def bank(share) -> dict:
     index[-1], embeddings[-1] = 4, -draw(ROWS, 4, seed=8)[4]
     for crop in range(2):
         bank.write(crop, share(index), share(embeddings) * (crop + 1))
+    memory_bank.GATHERED_ROWS = 5  # of 12 and 11 rows
     state = bank.state_dict()
+    written = [state]
+    if world_size() > 1:
+        dist.broadcast_object_list(written)
     again = MemoryBank(ROWS, 4)
-    again.load_state_dict(state)
+    again.load_state_dict(written[0])
     same = torch.equal(again.table[:, :-1], bank.table[:, :-1]) and torch.equal(again.written, bank.written)
     centroids, assigned = bank.cluster(1, 5, 10, seed=2)
     return {"state": state, "same": same, "centroids": centroids, "assigned": assigned, "own": bank.own, "full": bank.full}

@@ -1,11 +1,15 @@
 import json
 import pickle
+import random
 import struct
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from benchmarks import fuzz
 from models.errors import WeightsError
 from models.pretrained import load_encoders
 from models.released import to_released
@@ -208,3 +212,34 @@ def test_what_is_missing_unexpected_or_of_another_shape_is_named(files, tmp_path
     torch.save({**without(resnet, "bn1.bias"), "more": torch.ones(2), "bn1.weight": torch.ones(3)}, tmp_path / "odd.pth")
     with pytest.raises(WeightsError, match=r"bn1\.bias .*missing; more unexpected; bn1\.weight of another shape"):
         load_encoders(tmp_path / "odd.pth")
+
+
+def test_packed_tensors_are_refused_before_they_are_unpacked(tmp_path):
+    (tmp_path / "a.pth").write_bytes(fuzz.hostile_weights()["bomb.pth"])
+    with pytest.raises(WeightsError, match="packed tensors"):
+        read_weights(tmp_path / "a.pth")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    fuzz.write_weight_files(folder)
+    return {kind: (folder / f"a.{kind}").read_bytes() for kind in fuzz.WEIGHTS}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", fuzz.WEIGHTS)
+def test_damaged_files_are_read_or_refused_with_a_sentence(tmp_path_factory, whole, kind):
+    path = tmp_path_factory.mktemp("damaged") / f"b.{kind}"
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.integers(0, 2**63))
+    def damage(seed):
+        path.write_bytes(fuzz.damaged(kind, whole[kind], random.Random(seed)))
+        try:
+            read_weights(path)
+        except WeightsError as error:
+            assert path.name in str(error) and "\n" not in str(error)
+
+    damage()
+    assert list(path.parent.iterdir()) == [path]
