@@ -45,6 +45,9 @@ KINDS = (
     "mhd",
     "nrrd",
     "packed.nrrd",
+    "dcm",
+    "rle.dcm",
+    "j2k.dcm",
     "png",
     "16.png",
     "jpg",
@@ -75,6 +78,7 @@ def valid_files(weights: bool = True) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_volumes(folder)
+        write_dicom(folder)
         write_pictures(folder)
         if weights:
             write_weight_files(folder)
@@ -92,6 +96,23 @@ def write_volumes(folder: Path) -> None:
         SimpleITK.WriteImage(image, str(folder / f"a.{kind}"))
     for kind in ("packed.mha", "packed.nrrd"):
         SimpleITK.WriteImage(image, str(folder / f"a.{kind}"), useCompression=True)
+
+
+def write_dicom(folder: Path) -> None:
+    """a.dcm (plain), a.rle.dcm, a.j2k.dcm in `folder`, of 24 x 20 pixels; they lie somewhere in a patient."""
+    import pydicom
+    import SimpleITK
+    from pydicom.uid import RLELossless
+
+    image = SimpleITK.GetImageFromArray(np.random.default_rng(0).integers(-1000, 1000, (1, 24, 20)).astype(np.int16))
+    header = {"0020|0032": "1\\2\\3", "0020|0037": "1\\0\\0\\0\\1\\0", "0028|0030": "1\\1", "0028|1052": "0", "0028|1053": "1"}
+    for key, text in header.items():
+        image.SetMetaData(key, text)
+    SimpleITK.WriteImage(image, str(folder / "a.dcm"))
+    SimpleITK.WriteImage(image, str(folder / "a.j2k.dcm"), useCompression=True)
+    header = pydicom.dcmread(folder / "a.dcm")
+    header.compress(RLELossless)
+    header.save_as(folder / "a.rle.dcm")
 
 
 def write_pictures(folder: Path) -> None:
@@ -299,10 +320,14 @@ def read(path: Path) -> None:
 
         read_weights(path)
         return
+    from datasets.dicom import images_of, pixels_of
     from datasets.reading import open_volume, read_image, volume_shape
 
     if path.name.endswith((".png", ".jpg", ".tif", ".bmp")):
         read_image(path).sum()
+    elif path.name.endswith(".dcm"):
+        images = images_of(path)  # none in reports
+        _ = images and pixels_of(images)[0].sum()
     else:
         volume_shape(path)
         open_volume(path).sum()

@@ -5,7 +5,9 @@ named in `TAGS` is looked at.
 """
 
 import itertools
+import logging
 import os
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,10 @@ TAGS = [
     "AcquisitionNumber", "TemporalPositionIdentifier", "EchoTime", "DiffusionBValue", "TriggerTime",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
+# its warnings quote what headers hold: names
+warnings.filterwarnings("ignore", module="pydicom")
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+
 ORDER = ("TemporalPositionIdentifier", "EchoTime", "DiffusionBValue", "TriggerTime", "AcquisitionNumber", "InstanceNumber")
 DECODED_BY_PYDICOM = {  # plain, deflated, run lengths
     "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.5",
@@ -86,22 +92,30 @@ def images_of(path: Path) -> list[Image]:
         return _images(path, header)
     except InvalidDicomError:
         raise DataError(f"{path} is no DICOM file; replace or remove it.") from None
-    except Exception as error:
-        text = str(error).strip().splitlines() or [type(error).__name__]
-        raise DataError(f"{path} cannot be read as a DICOM image ({text[-1][:200]}); replace or remove it.") from None
+    except _Impossible as error:
+        raise DataError(f"{path} cannot be read as a DICOM image ({error}); replace or remove it.") from None
+    except Exception:  # whose text may quote the header
+        raise DataError(f"{path} cannot be read as a DICOM image (its header is damaged); replace or remove it.") from None
+
+
+class _Impossible(ValueError):
+    """What a header says cannot be; in words that quote no text of it."""
 
 
 def _images(path: Path, header) -> list[Image]:
     if "Rows" not in header or "Columns" not in header:
+        kind = pydicom.uid.UID(str(header.file_meta.get("MediaStorageSOPClassUID", "")))
+        if kind.name == kind or "Image Storage" in kind.name:
+            raise _Impossible("its header ends before the size of the image")
         return []
     count, shape = int(header.get("NumberOfFrames", None) or 1), (int(header.Rows), int(header.Columns))
     _refuse_impossible(path, header, count, shape)
     if count > 1 and "PerFrameFunctionalGroupsSequence" not in header:
-        raise ValueError(f"{count} frames without positions")
+        raise _Impossible(f"{count} frames without positions")
     shared = header.get("SharedFunctionalGroupsSequence", [None])[0]
     of_frames = header.get("PerFrameFunctionalGroupsSequence", [None])
     if len(of_frames) != count:
-        raise ValueError(f"{count} frames, but {len(of_frames)} descriptions of frames")
+        raise _Impossible(f"{count} frames, but {len(of_frames)} descriptions of frames")
     return [_image(path, header, shared, of_frame, frame, count, shape) for frame, of_frame in enumerate(of_frames)]
 
 
@@ -132,14 +146,14 @@ def _image(path: Path, header, shared, of_frame, frame: int, count: int, shape: 
 
 def _refuse_impossible(path: Path, header, count: int, shape: tuple[int, int]) -> None:
     if int(header.get("SamplesPerPixel", 1)) != 1:
-        raise ValueError("several values a pixel; one is read")
+        raise _Impossible("several values a pixel; one is read")
     size = count * shape[0] * shape[1] * int(header.get("BitsAllocated", 16)) // 8
     if min(count, *shape) < 1:
-        raise ValueError(f"{count} frames of {shape[0]} x {shape[1]} pixels")
+        raise _Impossible(f"{count} frames of {shape[0]} x {shape[1]} pixels")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     plain = str(header.file_meta.TransferSyntaxUID) in ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
     if size > (os.path.getsize(path) if plain else memory / 2):
-        raise ValueError(f"its header promises {size} bytes of pixels")
+        raise _Impossible(f"its header promises {size} bytes of pixels")
 
 
 def stacks_of(images: Iterable[Image]) -> tuple[list[Stack], list[Image], list[str]]:
@@ -214,9 +228,10 @@ def pixels_of(images: Iterable[Image]) -> tuple[np.ndarray, float, float]:
             if image.path not in files:
                 files = {image.path: _decoded(image)}
             slices.append(_frame(files[image.path], image))
-        except Exception as error:
-            text = str(error).strip().splitlines() or [type(error).__name__]
-            raise DataError(f"{image.path} cannot be decoded ({text[-1][:200]}); replace or remove it.") from None
+        except _Impossible as error:
+            raise DataError(f"{image.path} cannot be decoded ({error}); replace or remove it.") from None
+        except Exception:
+            raise DataError(f"{image.path} cannot be decoded (its pixels are damaged); replace or remove it.") from None
     scales = {(slope, intercept) for _, slope, intercept in slices}
     if len(scales) == 1:
         return np.stack([pixels for pixels, _, _ in slices], -1), *scales.pop()
@@ -227,7 +242,7 @@ def _frame(decoded: tuple[np.ndarray, bool], image: Image) -> tuple[np.ndarray, 
     pixels, applied = decoded
     pixels = pixels[image.frame] if pixels.ndim == 3 else pixels
     if pixels.shape != image.shape:
-        raise ValueError(f"{pixels.shape[0]} x {pixels.shape[1]} pixels, its header says {image.shape[0]} x {image.shape[1]}")
+        raise _Impossible(f"{pixels.shape[0]} x {pixels.shape[1]} pixels, its header says {image.shape[0]} x {image.shape[1]}")
     slope, intercept = (1.0, 0.0) if applied else (image.slope, image.intercept)
     return (pixels.max() - (pixels - pixels.min()) if image.inverted else pixels), slope, intercept
 
