@@ -139,7 +139,7 @@ def write_safetensors(weights: Weights, output: Path, config: ConvertConfig) -> 
     metadata = {"format": "pt", OURS: json.dumps(said)}
     write_atomically(output, lambda path: safetensors.torch.save_file(tensors, path, metadata))
     card = model_card(output.name, said, tensors, sha256(output))
-    write_atomically(output.with_suffix(".md"), lambda path: path.write_text(card))
+    write_atomically(output.with_suffix(".md"), lambda path: path.write_text(card, encoding="utf-8"))
 
 
 def write_released(weights: Weights, output: Path, config: ConvertConfig) -> None:

@@ -88,7 +88,7 @@ def main(config: EvaluationConfig) -> None:
         panels |= {f"{kind}, {name}": two_axes(embedded[name], items) for name in list(embedded)[1:]}
     output = Path(config.output)
     scatter(output / "embeddings.png", panels, "first two principal components, coloured by collection")
-    (output / "evaluation.json").write_text(json.dumps(rows, indent=1))
+    (output / "evaluation.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     show(rows)
     if listing.left_out:
         print(told(listing.left_out))

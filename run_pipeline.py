@@ -103,7 +103,7 @@ def read_constants(path: str) -> dict:
     if not path:
         return {}
     try:
-        constants = yaml.safe_load(Path(path).read_text()) or {}
+        constants = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read as YAML ({error}); give a file of `name: value` lines.") from None
     if not isinstance(constants, dict):
@@ -122,7 +122,7 @@ def run_stage(config: PipelineConfig, stage: dict, data: str) -> dict:
         "code": code_of(stage["script"]),
         "inputs": {str(path): sha256(path) for path in stage["reads"]},
     }
-    done = json.loads(record.read_text()) if record.exists() else {}
+    done = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
     if stage["writes"].exists() and done.get("depends") == depends and done.get("output") == sha256(stage["writes"]):
         print(f"{stage['script']}: up to date, skipped", flush=True)
         return done["row"]
@@ -132,8 +132,8 @@ def run_stage(config: PipelineConfig, stage: dict, data: str) -> dict:
         stage["writes"].unlink(missing_ok=True)  # damaged, or from before
     constants = {**stage["constants"], "dump_path": str(folder), "overwrite": not goes_on}
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "depends.json", lambda path: path.write_text(json.dumps(depends)))
-    (folder / "constants.yaml").write_text(yaml.safe_dump(constants, sort_keys=False))
+    write_atomically(folder / "depends.json", lambda path: path.write_text(json.dumps(depends), encoding="utf-8"))
+    (folder / "constants.yaml").write_text(yaml.safe_dump(constants, sort_keys=False), encoding="utf-8")
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={config.nproc}"] if config.nproc > 1 else []
     began = time.monotonic()
     code = subprocess.run([sys.executable, *launcher, str(ROOT / stage["script"]), "--config", str(folder / "constants.yaml")])
@@ -143,14 +143,14 @@ def run_stage(config: PipelineConfig, stage: dict, data: str) -> dict:
         )
     row = {**last_epoch(folder), "script": stage["script"], "seconds": time.monotonic() - began}
     done = {"depends": depends, "output": sha256(stage["writes"]), "row": row}
-    write_atomically(record, lambda path: path.write_text(json.dumps(done, indent=1)))
+    write_atomically(record, lambda path: path.write_text(json.dumps(done, indent=1), encoding="utf-8"))
     return row
 
 
 def interrupted(folder: Path, depends: dict) -> bool:
     """Was this very stage begun before, so that its checkpoints can be gone on with?"""
     path = folder / "depends.json"
-    return path.exists() and json.loads(path.read_text()) == json.loads(json.dumps(depends))
+    return path.exists() and json.loads(path.read_text(encoding="utf-8")) == json.loads(json.dumps(depends))
 
 
 def code_of(script: str) -> str:
@@ -169,7 +169,7 @@ def fingerprint(items: list) -> str:
 
 def last_epoch(folder: Path) -> dict:
     """The figures of a run's last epoch, from its `metrics.jsonl`."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return [line for line in lines if line["kind"] == "epoch"][-1]
 
 
@@ -186,7 +186,7 @@ def evaluate(config: PipelineConfig, weights: list[Path]) -> dict:
     words += ["--arch", config.arch, "--workers", str(config.workers), "--seed", str(config.seed)]
     if subprocess.run([sys.executable, str(ROOT / "evaluate_embeddings.py"), *words]).returncode:
         raise UserError("evaluate_embeddings.py failed; mend what it says and run the same command again.")
-    return json.loads((output / "evaluation.json").read_text())
+    return json.loads((output / "evaluation.json").read_text(encoding="utf-8"))
 
 
 def show(rows: list[dict], figures: dict) -> None:

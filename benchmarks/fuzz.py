@@ -104,12 +104,15 @@ def write_dicom(folder: Path) -> None:
     import SimpleITK
     from pydicom.uid import RLELossless
 
+    from datasets.dicom import same_locale
+
     image = SimpleITK.GetImageFromArray(np.random.default_rng(0).integers(-1000, 1000, (1, 24, 20)).astype(np.int16))
     header = {"0020|0032": "1\\2\\3", "0020|0037": "1\\0\\0\\0\\1\\0", "0028|0030": "1\\1", "0028|1052": "0", "0028|1053": "1"}
     for key, text in header.items():
         image.SetMetaData(key, text)
-    SimpleITK.WriteImage(image, str(folder / "a.dcm"))
-    SimpleITK.WriteImage(image, str(folder / "a.j2k.dcm"), useCompression=True)
+    with same_locale():
+        SimpleITK.WriteImage(image, str(folder / "a.dcm"))
+        SimpleITK.WriteImage(image, str(folder / "a.j2k.dcm"), useCompression=True)
     header = pydicom.dcmread(folder / "a.dcm")
     header.compress(RLELossless)
     header.save_as(folder / "a.rle.dcm")
@@ -336,7 +339,7 @@ def read(path: Path) -> None:
 def read_all(list_of_files: str) -> None:
     """In a process of its own: one line for each file, with what came of it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    paths = [Path(line) for line in Path(list_of_files).read_text().splitlines()]
+    paths = [Path(line) for line in Path(list_of_files).read_text(encoding="utf-8").splitlines()]
     weights = paths[0].name.endswith((".pth", ".safetensors"))
     if weights:
         import models.weight_files  # noqa: F401  torch's own libraries take 3 GB of addresses
@@ -357,9 +360,9 @@ def outcomes(paths: list[Path], folder: Path) -> dict[Path, str]:
     found: dict[Path, str] = {}
     while len(found) < len(paths):
         left = paths[len(found) :]
-        (folder / "list").write_text("\n".join(map(str, left)))
+        (folder / "list").write_text("\n".join(map(str, left)), encoding="utf-8")
         command = [sys.executable, __file__, "--read", str(folder / "list")]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder) as process:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", cwd=folder) as process:
             for path in left:
                 patience = PATIENCE if path != left[0] else 60.0  # it has to import first
                 ready, _, _ = select.select([process.stdout], [], [], patience)

@@ -128,7 +128,7 @@ def wait_for_a_moment(child, phase, wanted: int | None, folder: Path, moments: r
 def epochs_done(folder: Path) -> int:
     """From the lines that are there; those of a stopped epoch are written again, so that it never goes back."""
     try:
-        return (folder / "run/metrics.jsonl").read_text().count('"kind": "epoch"')
+        return (folder / "run/metrics.jsonl").read_text(encoding="utf-8").count('"kind": "epoch"')
     except OSError:
         return 0
 
@@ -147,7 +147,9 @@ def ended(name: str, words: list[str], folder: Path) -> None:
     child, _ = begin(name, words, folder)
     child.join()
     if child.exitcode:
-        raise RuntimeError(f"{name} ended with code {child.exitcode}:\n{(folder / 'output').read_text()[-3000:]}")
+        raise RuntimeError(
+            f"{name} ended with code {child.exitcode}:\n{(folder / 'output').read_text(encoding='utf-8')[-3000:]}"
+        )
 
 
 def differences(whole: Path, killed: Path) -> list[str]:
@@ -167,7 +169,7 @@ def differences(whole: Path, killed: Path) -> list[str]:
 
 
 def metrics(folder: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
 
 
@@ -220,7 +222,7 @@ def make_data(root: Path, volumes: int = 40, images: int = 40) -> Path:
             else:
                 Image.fromarray(pixels[..., 0].astype(np.uint8)).save(path)
             rows.append(f"{path.relative_to(root / kind)},{number % 4 // 2}")
-        (root / kind / "labels.csv").write_text("\n".join(rows) + "\n")
+        (root / kind / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return root
 
 
@@ -230,7 +232,7 @@ def _stage(name: str) -> str:
 
 def _run(name: str, words: list[str], folder: Path, phase) -> None:
     os.chdir(folder)
-    sys.stdout = sys.stderr = open("output", "a", buffering=1)
+    sys.stdout = sys.stderr = open("output", "a", encoding="utf-8", buffering=1)
     sys.argv = [f"{name}.py", *words]
     engine.saver.save_checkpoint = _telling(engine.saver.save_checkpoint, phase, SAVING)
     bank, run = losses.memory_bank.MemoryBank, engine.run.Run

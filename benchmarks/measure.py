@@ -105,7 +105,7 @@ def peak_mib(call: Callable[[], object]) -> float:
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again from here
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # Linux: the peak starts again from here
     before = _resident("VmRSS")
     call()
     return max(0.0, _resident("VmHWM") - before)
@@ -113,7 +113,7 @@ def peak_mib(call: Callable[[], object]) -> float:
 
 def _resident(name: str) -> float:
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return 0.0
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))

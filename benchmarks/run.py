@@ -89,7 +89,7 @@ def processor() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     try:
-        name = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text()).group(1)
+        name = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8")).group(1)
     except (OSError, AttributeError):
         name = platform.processor() or platform.machine()
     return f"{name}{' with' if torch.cpu._is_avx512_bf16_supported() else ' without'} bf16"
@@ -113,9 +113,9 @@ def write_stored(flags: Flags, results: list[Result]) -> None:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    before = json.loads(path.read_text())["results"] if path.exists() else []
+    before = json.loads(path.read_text(encoding="utf-8"))["results"] if path.exists() else []
     kept = {(r["name"], r["size"], r["peer_name"]): r for r in before} | {key(r): asdict(r) for r in results}
-    path.write_text(json.dumps({**about, "results": list(kept.values())}, indent=1) + "\n")
+    path.write_text(json.dumps({**about, "results": list(kept.values())}, indent=1) + "\n", encoding="utf-8")
     print(f"wrote {path}")
 
 
@@ -124,7 +124,7 @@ def read_stored(flags: Flags) -> dict[tuple[str, str, str], float]:
     if not path.exists():
         print(f"no ratios are stored for {processor()}, {flags.threads} thread(s); --write stores them.")
         return {}
-    return {(r["name"], r["size"], r["peer_name"]): r["ratio"] for r in json.loads(path.read_text())["results"]}
+    return {(r["name"], r["size"], r["peer_name"]): r["ratio"] for r in json.loads(path.read_text(encoding="utf-8"))["results"]}
 
 
 def key(result: Result) -> tuple[str, str, str]:

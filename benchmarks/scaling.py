@@ -99,7 +99,7 @@ def words(folder: Path, data: Path, batch: int) -> list:
 
 def started(command: list, folder: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
-    done = subprocess.run(list(map(str, command)), cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(list(map(str, command)), cwd=folder, env=environment, capture_output=True, encoding="utf-8")
     if done.returncode:
         sys.exit(done.stderr[-3000:])
 
@@ -121,7 +121,7 @@ def trained(method: str, world: int, counts: tuple[int, int], data: Path) -> dic
             *words(folder, data, BATCH // world),
         ]
         started([*command, *heads, "--trans_pretrained", "mask.pth"], folder)
-        seen = [json.loads(path.read_text()) for path in folder.glob("rank-*.json")]
+        seen = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("rank-*.json")]
     first = next(one for one in seen if one["rank"] == 0)
     return first | {"peak": max(one["peak"] for one in seen)}
 
@@ -140,7 +140,7 @@ def child(folder: str, name: str, *flags: str) -> None:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             told = {"rank": run.rank, "rate": steps * BATCH / (end - start), "step": (after - before) / steps, "peak": peak}
             told["clustering"] = sum(clustering[-2:])
-            (Path(folder) / f"rank-{run.rank}.json").write_text(json.dumps(told))
+            (Path(folder) / f"rank-{run.rank}.json").write_text(json.dumps(told), encoding="utf-8")
 
     def cluster_heads(bank, *args):
         together()
@@ -162,7 +162,9 @@ def together() -> None:
 
 
 def loopback_bytes() -> int:
-    line = next(line for line in Path("/proc/net/dev").read_text().splitlines() if line.strip().startswith("lo:"))
+    line = next(
+        line for line in Path("/proc/net/dev").read_text(encoding="utf-8").splitlines() if line.strip().startswith("lo:")
+    )
     return int(line.split(":")[1].split()[8])
 
 
@@ -207,7 +209,7 @@ def list_bytes(count: int) -> float:
 
 
 def resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def clusters() -> Table:

@@ -62,11 +62,13 @@ def tell(folder: str, script: str, batch: int, what: str, *words) -> None:
     command = [sys.executable, "-c", TELL_THE_PEAK, HERE.parent / f"{script}.py", *words]
     done = subprocess.run(
         list(map(str, command)), cwd=folder, env={**os.environ, "PYTHONPATH": str(HERE.parent)},
-        capture_output=True, text=True,
+        capture_output=True, encoding="utf-8",
     )  # fmt: skip
     if done.returncode:
         sys.exit(done.stderr[-2000:])
-    lines = [json.loads(line) for line in (Path(folder) / "runs" / script / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (Path(folder) / "runs" / script / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     epochs = [line for line in lines if "seconds" in line]
     steps = epochs[-1]["step"] // EPOCHS
     rate, wait = steps * batch / epochs[-1]["seconds"], epochs[-1]["data_wait_seconds"] / epochs[-1]["seconds"]

@@ -4,7 +4,9 @@ Headers are read by pydicom, without pixels; compressed pixels by GDCM, inside S
 named in `TAGS` is looked at.
 """
 
+import contextlib
 import itertools
+import locale
 import logging
 import os
 import warnings
@@ -247,6 +249,16 @@ def _frame(decoded: tuple[np.ndarray, bool], image: Image) -> tuple[np.ndarray, 
     return (pixels.max() - (pixels - pixels.min()) if image.inverted else pixels), slope, intercept
 
 
+@contextlib.contextmanager
+def same_locale():
+    """GDCM leaves the whole process in the C locale, where text files are ASCII."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
+
+
 def _decoded(image: Image) -> tuple[np.ndarray, bool]:
     """The pixels of a file, and whether slope and intercept were applied to them."""
     if image.syntax in DECODED_BY_PYDICOM:
@@ -257,5 +269,6 @@ def _decoded(image: Image) -> tuple[np.ndarray, bool]:
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(image.path))
     reader.SetImageIO("GDCMImageIO")
-    pixels = SimpleITK.GetArrayFromImage(reader.Execute())
+    with same_locale():
+        pixels = SimpleITK.GetArrayFromImage(reader.Execute())
     return (pixels[0] if image.frames == 1 and pixels.ndim == 3 else pixels), True

@@ -55,7 +55,7 @@ def find_pictures(image_root: str, volume_root: str) -> tuple[list[Item], list[I
     return find_images(image_root) if image_root else [], find_volumes(volume_root) if volume_root else []
 
 
-def read_labels(root: Path) -> dict[str, dict[str, str]]:
+def read_labels(root: Path, missing_ok: bool = False) -> dict[str, dict[str, str]]:
     """The rows of `root/labels.csv` (`path,label[,subject][,split]`) by path; empty when there is no such file.
 
     Raises `DataError` when it is not such a table in UTF-8, names a file that is not there, or a split that there is not:
@@ -74,11 +74,20 @@ def read_labels(root: Path) -> dict[str, dict[str, str]]:
         raise DataError(f"{path} needs the columns path,label[,subject][,split] in its first line.")
     for name, row in rows.items():
         inside = name == Path(name).as_posix() and not name.startswith("/") and ".." not in Path(name).parts
-        if not inside or not (root / name).is_file():
+        if not inside or not (missing_ok or (root / name).is_file()):
             raise DataError(f"{path} names {name!r}, which is no file below {root}; give paths like a/b.png, relative to it.")
         if (row.get("split") or "") not in SPLITS:
             raise DataError(f"{path} gives {name} the split {row['split']!r}; use train, valid, test, or nothing.")
     return rows
+
+
+def has_labels(root: Path) -> bool:
+    """Whether `root/labels.csv` is there and begins as ours do; others bring tables of that name, too."""
+    path = root / "labels.csv"
+    if not path.is_file():
+        return False
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        return {"path", "label"} <= set(file.readline().strip().split(","))
 
 
 def told_apart(items: list[Item]) -> list[Item]:

@@ -52,7 +52,7 @@ class Layout:
     order: "F" when the first axis runs fastest. xyz: the axes are columns, rows, slices, as in medical files; else rows,
     columns, slices. offset: None when the voxels are the last bytes of the file. skip: bytes before the voxels in the unpacked
     stream. A value is the stored one · slope + intercept. affine: what `datasets.geometry` makes of the header, for the indices
-    of `shape`; None where the format tells nothing.
+    of `shape`; None where the format tells nothing. slices: the axis of `shape` along which slices were taken, where told.
     """
 
     shape: tuple[int, ...]
@@ -66,6 +66,7 @@ class Layout:
     slope: float = 1.0
     intercept: float = 0.0
     affine: np.ndarray | None = None
+    slices: int | None = None
 
     @property
     def size(self) -> int:
@@ -82,6 +83,11 @@ class Layout:
     def rows_first_affine(self) -> np.ndarray | None:
         """`affine` for (row, column, slice)."""
         return self.affine[:, [1, 0, 2, 3]] if self.affine is not None and self.xyz else self.affine
+
+    @property
+    def rows_first_slices(self) -> int | None:
+        """`slices` among (row, column, slice)."""
+        return {0: 1, 1: 0}.get(self.slices, self.slices) if self.xyz else self.slices
 
     @property
     def scaled(self) -> bool:
@@ -199,7 +205,11 @@ def _nifti(path: Path) -> Layout:
     begin = max(begin, 544 if new else 352)
     where = {"offset": 0, "skip": begin, "packed": True} if packed else {"offset": begin}
     dtype, affine = np.dtype(order + NIFTI_TYPES[int(kind[0])]), nifti_affine(header, order, new)
-    return Layout(tuple(shape), dtype, path, **where, slope=float(slope), intercept=float(intercept), affine=affine)
+    slices = (header[524 if new else 39] >> 4 & 3) - 1  # of dim_info; 0 = not told
+    return Layout(
+        tuple(shape), dtype, path, **where, slope=float(slope), intercept=float(intercept), affine=affine,
+        slices=slices if slices >= 0 else None,
+    )  # fmt: skip
 
 
 def _nifti_kind(header: bytes) -> tuple[str, bool]:

@@ -51,7 +51,7 @@ def _understood(path: Path, what: str, read):
     try:
         return read()
     except Exception as error:
-        raise DataError(f"{path} cannot be read as a {what} ({_reason(error)}); replace or remove the file.") from None
+        raise DataError(f"{path} cannot be read as a {what} ({reason_of(error)}); replace or remove the file.") from None
 
 
 def refuse_nonfinite(path: Path, *values) -> None:
@@ -80,7 +80,7 @@ def fault_of(path: Path, is_volume: bool) -> str:
     return ""
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"its header has no {error.args[0]}"
     if isinstance(error, MemoryError):

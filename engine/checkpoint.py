@@ -74,7 +74,7 @@ def save_checkpoint(root: Path, step: int, state: dict, keep_copy: bool = False)
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync(root)
-    write_atomically(root / "last", lambda path: path.write_text(folder.name))
+    write_atomically(root / "last", lambda path: path.write_text(folder.name, encoding="utf-8"))
     _drop_old(root, newest=folder.name)
     return folder
 
@@ -88,7 +88,7 @@ def load_checkpoint(root: Path) -> dict | None:
     for folder in reversed(folders):
         reason = damage(folder)
         if reason is None:
-            names = json.loads((folder / "manifest.json").read_text())["files"]
+            names = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["files"]
             return {Path(n).stem: torch.load(folder / n, map_location="cpu", weights_only=True) for n in names}
         bad = folder.with_name(folder.name + ".bad")
         shutil.rmtree(bad, ignore_errors=True)
@@ -102,7 +102,7 @@ def load_checkpoint(root: Path) -> dict | None:
 def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint folder, or None."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         if (manifest["format_version"] > 1 or "digest" in manifest) and _digest(manifest) != manifest["digest"]:
             return "manifest.json changed since it was written"
         if manifest["format_version"] > FORMAT_VERSION:
@@ -168,7 +168,7 @@ def _write(value, path: Path) -> str:
 
 def _write_manifest(path: Path, about: dict) -> None:
     manifest = {"format_version": FORMAT_VERSION, **about}
-    path.write_text(json.dumps({**manifest, "digest": _digest(manifest)}, indent=1))
+    path.write_text(json.dumps({**manifest, "digest": _digest(manifest)}, indent=1), encoding="utf-8")
     sync(path)
 
 
@@ -191,7 +191,7 @@ def _drop_old(root: Path, newest: str) -> None:
 def _kept(folder: Path) -> bool:
     """Whether it is a copy to be kept; where that cannot be read any more, it may be one."""
     try:
-        return bool(json.loads((folder / "manifest.json").read_text())["keep"])
+        return bool(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["keep"])
     except FileNotFoundError:
         return False
     except Exception:

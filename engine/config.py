@@ -12,6 +12,7 @@ import inspect
 import io
 import re
 import sys
+import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -181,7 +182,7 @@ def _last(words: list[str], flag: str) -> str:
 def read_flags(config_class: type, path: str) -> list[str]:
     """The words that a configuration file stands for: one flag for each of its lines."""
     try:
-        values = yaml.safe_load(Path(path).read_text())
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not YAML"
         raise UserError(f"--config {path} cannot be read ({reason}); give a config.yaml as a run writes it.") from None
@@ -207,7 +208,7 @@ def as_plain(config: Config) -> dict:
 def write_config(config: Config, path: Path) -> None:
     """Writes every constant of the run; `--config` reads it back."""
     values = {"format_version": FORMAT_VERSION, **as_plain(config), "config": ""}
-    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
 def _description() -> str:
@@ -233,7 +234,8 @@ def _own_words(config_class: type, argv: list[str]) -> list[str]:
 
 
 def _refuse_unknown(config_class: type, words: list[str], where: str = "") -> None:
-    fields = dataclasses.fields(config_class)
+    # a positional one is no flag
+    fields = [field for field in dataclasses.fields(config_class) if tyro.conf.Positional not in typing.get_args(field.type)]
     known = {field.name for field in fields} | {f"no_{field.name}" for field in fields if field.type is bool}
     for word in words:
         name = word[2:].replace("-", "_")

@@ -52,6 +52,8 @@ def speaking_to_people():
 
 def _in_words(error: Exception) -> Exception:
     """The same error, or a `MachineError` in its place where torch's own words would help nobody."""
+    if hasattr(error, "exit_code"):
+        return error
     text = str(error)
     if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in text:
         return MachineError(

@@ -65,7 +65,7 @@ class RunFolder:
     def identity(self) -> dict:
         """What `run.json` says, nothing where there is none."""
         try:
-            return json.loads((self.path / "run.json").read_text())
+            return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
 
@@ -93,7 +93,7 @@ class RunFolder:
         """Writes `run.json` and `config.yaml` → the run's id."""
         batches = {name: getattr(config, name) * world for name in BATCHES if hasattr(config, name)}
         about = {"format_version": 1, "id": run_id, "script": self.name, "global_batch": batches, "launch": _launch()}
-        write_atomically(self.path / "run.json", lambda path: path.write_text(json.dumps(about)))
+        write_atomically(self.path / "run.json", lambda path: path.write_text(json.dumps(about), encoding="utf-8"))
         write_atomically(self.path / "config.yaml", lambda path: write_config(replace(config, overwrite=False), path))
         return run_id
 
@@ -111,7 +111,7 @@ class RunFolder:
     def mark_preempted(self, sentence: str) -> None:
         """Leaves a note for the scripts of a scheduler; it goes when the run goes on."""
         with contextlib.suppress(OSError):
-            (self.path / "PREEMPTED").write_text(sentence + "\n")
+            (self.path / "PREEMPTED").write_text(sentence + "\n", encoding="utf-8")
 
     def cut_metrics(self, length: int) -> None:
         """Lines that were written after the state that is gone on with go; they will be written again."""
@@ -127,7 +127,7 @@ class RunFolder:
 
     def _lock_it(self) -> None:
         # a lock of the process: it ends with it, however that ends, and the loader's workers do not hold it
-        lock = open(self.path / "lock", "a+")
+        lock = open(self.path / "lock", "a+", encoding="utf-8")
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

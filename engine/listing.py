@@ -27,7 +27,7 @@ class Listing:
         self.left_out: dict[str, str] = {}
         self.known: dict[str, list] = {}  # path → size, time of change, fault
         if self.skip and memory and memory.is_file():
-            self.known = json.loads(memory.read_text())
+            self.known = json.loads(memory.read_text(encoding="utf-8"))
 
     def find(self, find, *args):
         """What `find(*args)` gives on the first process: a list of items, or several. Collective.
@@ -44,7 +44,7 @@ class Listing:
     def save(self) -> None:
         """Keeps what was found; for the first process alone."""
         if self.skip and self.memory:
-            self.memory.write_text(json.dumps(self.known))
+            self.memory.write_text(json.dumps(self.known), encoding="utf-8")
 
     def _without_bad(self, items: list) -> list:
         self._look_at(items)

@@ -89,7 +89,7 @@ def assert_float64(ours, wanted, what: str) -> None:
 
 def float32_limits(file: str, name: str) -> tuple[float, float]:
     """Ten times the two differences between float32 and float64 of the code that made the array, 1e-6 relative at least."""
-    listed = json.loads((FOLDER / "differences_f32_f64.json").read_text())[file][name]
+    listed = json.loads((FOLDER / "differences_f32_f64.json").read_text(encoding="utf-8"))[file][name]
     return max(10 * listed["max_abs"], 1e-6 * listed["max_abs_value"]), max(10 * listed["rel_l2"], 1e-6)
 
 

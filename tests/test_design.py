@@ -12,7 +12,7 @@ PACKAGES = ("models", "datasets", "losses", "engine")
 
 def imported(path: Path) -> set[str]:
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -33,18 +33,18 @@ def test_imports_run_one_way():
 
 
 def test_requirements_are_those_of_the_lock():
-    lock = (ROOT / "uv.lock").read_text()
-    for line in (ROOT / "requirements.txt").read_text().splitlines():
+    lock = (ROOT / "uv.lock").read_text(encoding="utf-8")
+    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
         if line and not line.startswith((" ", "#")):
             name, version = line.split(" ;")[0].strip().split("==")
             assert f'name = "{name.split("[")[0]}"\nversion = "{version}"' in lock, line
-    environment = yaml.safe_load((ROOT / "env.yml").read_text())
+    environment = yaml.safe_load((ROOT / "env.yml").read_text(encoding="utf-8"))
     assert environment["name"] == "joint-ssl" and {"pip": ["-r requirements.txt"]} in environment["dependencies"]
 
 
 def test_samples_in_git_are_at_most_10_megabytes():
     tracked = subprocess.run(
-        ["git", "ls-files", "-z", "training_data_2D", "training_data_3D"], cwd=ROOT, capture_output=True, text=True
+        ["git", "ls-files", "-z", "training_data_2D", "training_data_3D"], cwd=ROOT, capture_output=True, encoding="utf-8"
     )
     files = [ROOT / name for name in tracked.stdout.split("\0") if name]
     assert sum(path.stat().st_size for path in files) < 10e6

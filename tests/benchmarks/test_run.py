@@ -38,25 +38,25 @@ def test_a_ratio_more_than_a_fifth_below_the_stored_one_is_a_loss(tmp_path, monk
     write_stored(flags, [result])
     stored = read_stored(flags)
     assert not lost(result, stored)
-    content = json.loads(stored_file(flags).read_text())
+    content = json.loads(stored_file(flags).read_text(encoding="utf-8"))
     content["results"][0]["ratio"] *= 1.3
-    stored_file(flags).write_text(json.dumps(content))
+    stored_file(flags).write_text(json.dumps(content), encoding="utf-8")
     assert lost(result, read_stored(flags))
 
 
 @pytest.mark.slow
 def test_all_benchmarks_run_and_agree_with_what_they_are_compared_with():
-    done = subprocess.run([sys.executable, BENCHMARKS / "run.py", "--quick"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, BENCHMARKS / "run.py", "--quick"], capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert done.stdout.count(" × ") > 20
 
 
 @pytest.mark.slow
 def test_nothing_is_lost_against_the_ratios_stored_for_this_kind_of_processor():
-    done = subprocess.run([sys.executable, BENCHMARKS / "run.py", "--check"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, BENCHMARKS / "run.py", "--check"], capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
 
 
 def test_an_unknown_part_is_one_sentence_and_code_2():
-    done = subprocess.run([sys.executable, BENCHMARKS / "run.py", "--only", "vews"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, BENCHMARKS / "run.py", "--only", "vews"], capture_output=True, encoding="utf-8")
     assert done.returncode == 2 and "--only vews is no part; there are views" in done.stderr and "Traceback" not in done.stderr

@@ -28,14 +28,14 @@ def test_a_flat_folder_and_a_nested_one_are_found(tmp_path):
 def test_volumes_marked_test_are_not_seen_in_pretraining(tmp_path):
     for name in ("1.npy", "2.npy", "3.npy"):
         np.save(tmp_path / name, np.zeros((2, 2, 2)))
-    (tmp_path / "labels.csv").write_text("path,label,subject,split\n1.npy,x,s1,train\n2.npy,y,s2,test\n")
+    (tmp_path / "labels.csv").write_text("path,label,subject,split\n1.npy,x,s1,train\n2.npy,y,s2,test\n", encoding="utf-8")
     assert [(i.name, i.label, i.subject) for i in find_volumes(tmp_path)] == [("1.npy", "x", "s1"), ("3.npy", "", "")]
     assert [i.name for i in find_volumes(tmp_path, splits=("test",))] == ["2.npy"]
 
 
 def test_images_marked_test_in_the_table_are_not_seen_even_inside_train(tmp_path):
     write_images(tmp_path, ["train/1.png", "train/2.png"])
-    (tmp_path / "labels.csv").write_text("path,label,split\ntrain/2.png,x,test\n")
+    (tmp_path / "labels.csv").write_text("path,label,split\ntrain/2.png,x,test\n", encoding="utf-8")
     assert [i.name for i in find_images(tmp_path)] == ["train/1.png"]
 
 
@@ -49,7 +49,7 @@ def test_a_missing_and_an_empty_folder_are_named(tmp_path, find):
 
 def test_a_table_without_its_columns_is_refused(tmp_path):
     np.save(tmp_path / "1.npy", np.zeros((2, 2, 2)))
-    (tmp_path / "labels.csv").write_text("file,class\n1.npy,x\n")
+    (tmp_path / "labels.csv").write_text("file,class\n1.npy,x\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"labels\.csv needs the columns"):
         find_volumes(tmp_path)
 

@@ -77,10 +77,10 @@ def test_voxels_beside_a_header_are_found_in_both_byte_orders(tmp_path, order, e
     voxels = np.arange(24, dtype=f"{order}i2").reshape(4, 2, 3)  # C H W
     (tmp_path / "a.raw").write_bytes(b"some" + voxels.tobytes())
     more = f"BinaryDataByteOrderMSB = {said}\nHeaderSize = {{}}\n"
-    (tmp_path / "a.mhd").write_text(META.format(more=more.format(4), file="a.raw"))
-    (tmp_path / "b.mhd").write_text(META.format(more=more.format(-1), file="a.raw"))
+    (tmp_path / "a.mhd").write_text(META.format(more=more.format(4), file="a.raw"), encoding="utf-8")
+    (tmp_path / "b.mhd").write_text(META.format(more=more.format(-1), file="a.raw"), encoding="utf-8")
     nrrd = NRRD.format(endian=endian, file="a.raw").replace("data file", "byte skip: 4\ndata file")
-    (tmp_path / "a.nrrd").write_text(nrrd)
+    (tmp_path / "a.nrrd").write_text(nrrd, encoding="utf-8")
     for name in ("a.mhd", "b.mhd", "a.nrrd"):
         assert np.array_equal(open_volume(tmp_path / name), np.moveaxis(voxels, 0, -1))
         ours, theirs = open_volume(tmp_path / name), SimpleITK.ReadImage(str(tmp_path / name))
@@ -103,8 +103,8 @@ def test_gzip_of_several_members_is_one_volume_and_its_check_sum_counts(tmp_path
 def test_voxels_elsewhere_than_beside_a_header_are_refused(tmp_path, file):
     (tmp_path / "a.raw").write_bytes(bytes(48))
     (tmp_path / "in").mkdir()
-    (tmp_path / "in/a.mhd").write_text(META.format(more="", file=file))
-    (tmp_path / "in/a.nrrd").write_text(NRRD.format(endian="little", file=file))
+    (tmp_path / "in/a.mhd").write_text(META.format(more="", file=file), encoding="utf-8")
+    (tmp_path / "in/a.nrrd").write_text(NRRD.format(endian="little", file=file), encoding="utf-8")
     for name in ("a.mhd", "a.nrrd"):
         with pytest.raises(DataError, match="not beside it"):
             open_volume(tmp_path / "in" / name)
@@ -122,7 +122,7 @@ def test_voxels_elsewhere_than_beside_a_header_are_refused(tmp_path, file):
 )
 def test_headers_that_cannot_be_followed_are_refused_with_the_reason(tmp_path, content, said):
     (tmp_path / "a.raw").write_bytes(bytes(48))
-    (tmp_path / "a.mhd").write_text(content)
+    (tmp_path / "a.mhd").write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=f"a.mhd cannot be read as a volume .*{said}"):
         open_volume(tmp_path / "a.mhd")
 

@@ -10,7 +10,7 @@ from datasets.labelled import held_out, labelled_volumes
 def volumes(root, rows, header="path,label,subject,split"):
     for row in rows:
         np.save(root / row.split(",")[0], np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
-    (root / "labels.csv").write_text("\n".join([header, *rows]) + "\n")
+    (root / "labels.csv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
 
 
 def labelled(root, most=100):

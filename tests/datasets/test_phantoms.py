@@ -135,7 +135,7 @@ def test_the_command_writes_the_same_bytes_again(tmp_path):
     files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
     assert len(files) == 8 + 8 + 2
     assert all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)
-    rows = list(csv.DictReader(open(tmp_path / "a/volumes/labels.csv")))
+    rows = list(csv.DictReader(open(tmp_path / "a/volumes/labels.csv", encoding="utf-8")))
     assert list(rows[0]) == ["path", "label", "subject", "split"] and all(row["split"] == "" for row in rows)
 
 

@@ -20,7 +20,7 @@ def test_the_newest_whole_state_is_loaded(tmp_path):
     for number in (1, 2, 3):
         save_checkpoint(tmp_path, number, state(number))
     assert load_checkpoint(tmp_path)["position"]["step"] == 3
-    assert (tmp_path / "last").read_text() == "step-000003"
+    assert (tmp_path / "last").read_text(encoding="utf-8") == "step-000003"
     assert sorted(p.name for p in tmp_path.glob("step-*")) == ["step-000002", "step-000003"]
 
 
@@ -57,7 +57,7 @@ def test_other_damage_is_found_too(tmp_path, how):
     if how == "no manifest":
         manifest.unlink()
     elif how == "cut manifest":
-        manifest.write_text(manifest.read_text()[:40])
+        manifest.write_text(manifest.read_text(encoding="utf-8")[:40], encoding="utf-8")
     else:
         (tmp_path / "step-000002/model.pt").unlink()
     assert load_checkpoint(tmp_path)["position"]["step"] == 1
@@ -76,7 +76,7 @@ def test_there_may_be_none(tmp_path):
 
 def test_the_manifest_names_every_file(tmp_path):
     folder = save_checkpoint(tmp_path, 7, state(7))
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     assert sorted(manifest["files"]) == ["model.pt", "position.pt"] and manifest["format_version"] == 2
 
 
@@ -109,9 +109,9 @@ def test_where_nothing_is_whole_nothing_is_started_over_in_silence(tmp_path):
 
 def test_states_of_the_first_version_without_a_digest_are_read(tmp_path):
     folder = save_checkpoint(tmp_path, 1, state(1))
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     (folder / "manifest.json").write_text(
-        json.dumps({k: v for k, v in manifest.items() if k != "digest"} | {"format_version": 1})
+        json.dumps({k: v for k, v in manifest.items() if k != "digest"} | {"format_version": 1}), encoding="utf-8"
     )
     assert load_checkpoint(tmp_path)["position"]["step"] == 1
 
@@ -119,7 +119,7 @@ def test_states_of_the_first_version_without_a_digest_are_read(tmp_path):
 def test_a_manifest_that_names_files_of_other_folders_is_damage(tmp_path):
     folder = save_checkpoint(tmp_path / "a", 1, state(1))
     (tmp_path / "stranger.pt").write_bytes((folder / "model.pt").read_bytes())
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     manifest["files"] = {"../../stranger.pt": manifest["files"]["model.pt"]}
     _write_manifest(folder / "manifest.json", {name: manifest[name] for name in ("step", "keep", "files")})
     assert "other folders" in damage(folder)
@@ -130,7 +130,7 @@ def test_a_manifest_that_names_files_of_other_folders_is_damage(tmp_path):
 def test_a_manifest_of_any_json_is_found_whole_or_damaged(tmp_path_factory, anything):
     folder = save_checkpoint(tmp_path_factory.mktemp("run"), 1, state(1))
     for content in (anything, {"format_version": 1, "files": anything}, {"format_version": anything, "files": {}}):
-        (folder / "manifest.json").write_text(json.dumps(content))
+        (folder / "manifest.json").write_text(json.dumps(content), encoding="utf-8")
         with contextlib.suppress(UserError):
             assert damage(folder) is None or isinstance(damage(folder), str)
 
@@ -138,5 +138,5 @@ def test_a_manifest_of_any_json_is_found_whole_or_damaged(tmp_path_factory, anyt
 def test_an_old_copy_with_a_damaged_manifest_stays_and_saving_goes_on(tmp_path):
     for number in range(1, 5):
         save_checkpoint(tmp_path, number, state(number), keep_copy=number == 1)
-        (tmp_path / "step-000001/manifest.json").write_text("[" * 100_000)
+        (tmp_path / "step-000001/manifest.json").write_text("[" * 100_000, encoding="utf-8")
     assert sorted(p.name for p in tmp_path.glob("step-*")) == ["step-000001", "step-000003", "step-000004"]

@@ -54,14 +54,14 @@ def test_wrong_flags_are_one_sentence(words, message):
 
 
 def test_a_file_of_constants_stands_before_the_flags(tmp_path):
-    (tmp_path / "c.yaml").write_text("epochs: 7\nbatch_size: 9\noverwrite: true\nnmb_prototypes: [5, 6]\n")
+    (tmp_path / "c.yaml").write_text("epochs: 7\nbatch_size: 9\noverwrite: true\nnmb_prototypes: [5, 6]\n", encoding="utf-8")
     config = parse(Example, ["--config", str(tmp_path / "c.yaml"), "--epochs", "8"])
     assert (config.epochs, config.batch_size, config.overwrite, config.nmb_prototypes) == (8, 9, True, (5, 6))
 
 
 @pytest.mark.parametrize("text, message", [("epoch: 3", "--epoch in .*c.yaml"), ("- 3", "holds no"), ("a: [", "not YAML")])
 def test_a_wrong_file_of_constants_is_named(tmp_path, text, message):
-    (tmp_path / "c.yaml").write_text(text)
+    (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=message):
         parse(Example, ["--config", str(tmp_path / "c.yaml")])
     with pytest.raises(UserError, match=r"d.yaml cannot be read \(No such file"):
@@ -94,7 +94,9 @@ def test_every_field_survives_command_line_file_command_line(tmp_path_factory, d
     assert parse(Example, flag_words(config)) == config
     path = tmp_path_factory.mktemp("config") / "config.yaml"
     write_config(config, path)
-    assert set(yaml.safe_load(path.read_text())) == {f.name for f in dataclasses.fields(Example)} | {"format_version"}
+    assert set(yaml.safe_load(path.read_text(encoding="utf-8"))) == {f.name for f in dataclasses.fields(Example)} | {
+        "format_version"
+    }
     assert parse(Example, ["--config", str(path)]) == dataclasses.replace(config, config=str(path))
 
 
@@ -114,7 +116,7 @@ def test_every_field_has_its_sentence():
 
 
 def test_a_file_of_one_preset_and_the_flag_of_another_contradict_each_other(tmp_path):
-    (tmp_path / "config.yaml").write_text("preset: default\n")
+    (tmp_path / "config.yaml").write_text("preset: default\n", encoding="utf-8")
     with pytest.raises(UserError, match="holds the constants of preset default; leave out --preset released"):
         parse(Config, ["--config", str(tmp_path / "config.yaml"), "--preset", "released"])
     assert parse(Config, ["--config", str(tmp_path / "config.yaml")]).preset == "default"

@@ -61,11 +61,11 @@ def test_a_removed_folder_is_made_again_with_its_identity(used):
     assert used.mended(Config(), 2, before) is None
     shutil.rmtree(used.path)
     assert "was removed; it is made again" in used.mended(Config(), 2, before)
-    assert json.loads((used.path / "run.json").read_text())["id"] == before
+    assert json.loads((used.path / "run.json").read_text(encoding="utf-8"))["id"] == before
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match=r"run cannot be written \(Not a directory\)"):
         RunFolder(tmp_path / "file" / "run", "script").take(Config(), world=1)
 
@@ -73,15 +73,15 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
 def test_another_process_finds_the_folder_taken_until_it_is_left(used):
     words = f"from engine.folder import *; RunFolder(Path({str(used.path)!r}), 's').take(Config(), 1)"
     used.take(Config(batch_size=4), world=2)
-    other = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True)
+    other = subprocess.run([sys.executable, "-c", words], capture_output=True, encoding="utf-8")
     assert "is in use by another run (process" in other.stderr
     used.leave()
     assert subprocess.run([sys.executable, "-c", words], capture_output=True).returncode == 0
 
 
 def test_metrics_are_cut_but_never_filled_up(used):
-    used.metrics.write_text("0123456789")
+    used.metrics.write_text("0123456789", encoding="utf-8")
     used.cut_metrics(20)
-    assert used.metrics.read_text() == "0123456789"
+    assert used.metrics.read_text(encoding="utf-8") == "0123456789"
     used.cut_metrics(4)
-    assert used.metrics.read_text() == "0123"
+    assert used.metrics.read_text(encoding="utf-8") == "0123"

@@ -20,7 +20,7 @@ class File:
         return self.path.name
 
     def fault(self):
-        with open("read.txt", "a") as log:
+        with open("read.txt", "a", encoding="utf-8") as log:
             log.write(f"{self.name}\n")
         return f"{self.name} is bad" if b"bad" in self.path.read_bytes() else ""
 
@@ -28,7 +28,7 @@ class File:
 def found(*contents):
     """Relative paths: each process looks for them where it stands."""
     for number, content in enumerate(contents):
-        Path(f"{number}.x").write_text(content)
+        Path(f"{number}.x").write_text(content, encoding="utf-8")
     return sorted((File(Path(path.name)) for path in Path().glob("*.x")), key=lambda file: file.name)
 
 
@@ -69,13 +69,18 @@ def test_a_file_is_read_again_only_when_it_has_changed(here):
     listing = Listing("skip", 1, here / "checked_files.json")
     listing.find(found, "good", "bad", "good")
     listing.find(found, "good")
-    assert sorted(Path("read.txt").read_text().split()) == ["0.x", "0.x", "1.x", "2.x"]  # written anew, so read anew
+    assert sorted(Path("read.txt").read_text(encoding="utf-8").split()) == [
+        "0.x",
+        "0.x",
+        "1.x",
+        "2.x",
+    ]  # written anew, so read anew
     listing.save()
     os.utime("2.x", ns=(1, 1))
     again = Listing("skip", 1, here / "checked_files.json")
     assert names(again.find(found)) == ["0.x", "2.x"] and again.left_out == {"1.x": "1.x is bad"}
-    assert Path("read.txt").read_text().split()[4:] == ["2.x"]
-    assert set(json.loads((here / "checked_files.json").read_text())) == {"0.x", "1.x", "2.x"}
+    assert Path("read.txt").read_text(encoding="utf-8").split()[4:] == ["2.x"]
+    assert set(json.loads((here / "checked_files.json").read_text(encoding="utf-8"))) == {"0.x", "1.x", "2.x"}
 
 
 def missing():
@@ -90,7 +95,7 @@ def process(rank, folder, outcome):
         told = [names(listing.find(missing if outcome == "missing" else found)), listing.left_out]
     except UserError as error:
         told = str(error)
-    Path(f"{folder}/{outcome}-{rank}.json").write_text(json.dumps(told))
+    Path(f"{folder}/{outcome}-{rank}.json").write_text(json.dumps(told), encoding="utf-8")
     dist.destroy_process_group()
 
 
@@ -102,9 +107,9 @@ def two_processes(tmp_path_factory):
         for rank, contents in enumerate((("good", "bad", "good", "bad"), second)):
             (folder / str(rank)).mkdir(exist_ok=True)
             for number, content in enumerate(contents):
-                (folder / f"{rank}/{number}.x").write_text(content)
+                (folder / f"{rank}/{number}.x").write_text(content, encoding="utf-8")
         mp.spawn(process, (str(folder), outcome), nprocs=2)
-        return [json.loads((folder / f"{outcome}-{rank}.json").read_text()) for rank in range(2)], folder
+        return [json.loads((folder / f"{outcome}-{rank}.json").read_text(encoding="utf-8")) for rank in range(2)], folder
 
     return run
 
@@ -112,7 +117,10 @@ def two_processes(tmp_path_factory):
 def test_two_processes_share_the_reading_and_leave_out_the_same(two_processes):
     told, folder = two_processes("whole", "good", "bad", "good", "bad", "more")  # what only the second one has is not listed
     assert told[0] == told[1] == [["0.x", "2.x"], {"1.x": "1.x is bad", "3.x": "3.x is bad"}]
-    assert [(folder / f"{rank}/read.txt").read_text().split() for rank in range(2)] == [["0.x", "2.x"], ["1.x", "3.x"]]
+    assert [(folder / f"{rank}/read.txt").read_text(encoding="utf-8").split() for rank in range(2)] == [
+        ["0.x", "2.x"],
+        ["1.x", "3.x"],
+    ]
 
 
 def test_a_process_that_does_not_see_the_files_ends_all_with_one_sentence(two_processes):

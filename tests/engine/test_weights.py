@@ -33,7 +33,7 @@ def test_only_the_run_that_wrote_a_file_replaces_it(tmp_path):
     for other in ("r2", None):
         with pytest.raises(UserError, match=r"mask\.pth was written by another run.*--overwrite"):
             refuse_foreign(path, other, overwrite=False)
-    path.write_text("<html>")
+    path.write_text("<html>", encoding="utf-8")
     with pytest.raises(UserError):
         refuse_foreign(path, "r1", overwrite=False)
 

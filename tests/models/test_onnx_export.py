@@ -153,12 +153,12 @@ def test_nothing_is_printed_and_no_random_number_is_used(tmp_path, capfd, recwar
 
 
 def refused(export, folder, match):
-    (folder / "old.onnx").write_text("the file before")
+    (folder / "old.onnx").write_text("the file before", encoding="utf-8")
     with pytest.raises(WeightsError, match=match) as error:
         export(folder / "old.onnx")
     assert "\n" not in str(error.value) and error.value.exit_code == 2
     assert [file.name for file in folder.iterdir()] == ["old.onnx"]
-    assert (folder / "old.onnx").read_text() == "the file before"
+    assert (folder / "old.onnx").read_text(encoding="utf-8") == "the file before"
 
 
 def test_a_difference_from_torch_leaves_the_old_file(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ def files(tmp_path_factory):
     torch.save({**about, "stage": "mask", "model": parts.state_dict()}, folder / "mask.pth")
     joint = JointModel(encoder, masked.volume_encoder, (2,), (3,))
     torch.save({**about, "stage": "joint", "model": joint.state_dict()}, folder / "joint.pth")
-    (folder / "page.pth").write_text("<html>404</html>")
+    (folder / "page.pth").write_text("<html>404</html>", encoding="utf-8")
     (folder / "cut.pth").write_bytes((folder / "mask.pth").read_bytes()[:5000])
     torch.save({"a": 1}, folder / "other.pth")
     return folder, encoder, masked

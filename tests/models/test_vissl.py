@@ -50,7 +50,7 @@ def test_names_shapes_and_tensors_of_a_full_checkpoint_survive_both_ways(method)
     file = FOLDER / f"vissl_keys_{method}.json"
     if not file.exists():
         pytest.skip("the stored names of VISSL are not here")
-    stored = json.loads(file.read_text())
+    stored = json.loads(file.read_text(encoding="utf-8"))
     sizes = {name: shape for name, shape in stored["loss"].items() if name.startswith("centroids")}
     trunk, heads, loss = (
         {name: tensor(name, 3, torch.empty(shape, dtype=torch.int64 if name.endswith("tracked") else torch.float32))

@@ -26,7 +26,7 @@ def files(tmp_path_factory):
 
 @pytest.mark.skipif(not recipe.FOLDER.exists(), reason="the list of published names is not here")
 def test_the_names_and_shapes_of_these_tests_are_the_published_ones():
-    stored = json.loads((recipe.FOLDER / "released_keys.json").read_text())
+    stored = json.loads((recipe.FOLDER / "released_keys.json").read_text(encoding="utf-8"))
     shapes = {
         "resnet_swav2D.pth": released.resnet_shapes("resnet50"),
         "mask_swav.pth": {f"module.{n}": s for n, s in released.mask_shapes().items()},
@@ -111,11 +111,11 @@ def bad_files(folder):
     whole = folder / "whole.pth"
     torch.save({"conv1.weight": torch.ones(64, 3, 7, 7)}, whole)
     (folder / "cut.pth").write_bytes(whole.read_bytes()[:-900])
-    (folder / "page.pth").write_text("<!DOCTYPE html><html><body>404</body></html>")
-    (folder / "pointer.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    (folder / "page.pth").write_text("<!DOCTYPE html><html><body>404</body></html>", encoding="utf-8")
+    (folder / "pointer.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", encoding="utf-8")
     (folder / "empty.pth").write_bytes(b"")
     (folder / "huge.safetensors").write_bytes(struct.pack("<Q", 10**9) + b'{"a"' + b" " * 100)
-    (folder / "notes.pth").write_text("some notes")
+    (folder / "notes.pth").write_text("some notes", encoding="utf-8")
     torch.save([1, 2], folder / "list.pth")
     torch.save({"conv1.weight": 3, "layer1.0.conv1.weight": 4}, folder / "numbers.pth")
     torch.save({"a.weight": torch.ones(2)}, folder / "other.pth")

@@ -38,7 +38,7 @@ class Stored:
 
     def state(self, case, dtype):
         """The weights of a case, by published names and in the order of its index."""
-        shapes = json.loads((recipe.FOLDER / "weights_index.json").read_text())[case]["tensors"]
+        shapes = json.loads((recipe.FOLDER / "weights_index.json").read_text(encoding="utf-8"))[case]["tensors"]
         return {name: recipe.tensor(name, self.seed, torch.empty(shape, dtype=dtype)) for name, shape in shapes.items()}
 
     def check(self, key, value):
@@ -54,7 +54,9 @@ class Stored:
                 whole = self.arrays[f"{key}_f64"]
                 assert np.linalg.norm(array - whole) <= 1e-9 * np.linalg.norm(whole), key
         else:
-            listed = json.loads((recipe.FOLDER / "differences_f32_f64.json").read_text())[f"{self.name}.npz"][key]
+            listed = json.loads((recipe.FOLDER / "differences_f32_f64.json").read_text(encoding="utf-8"))[f"{self.name}.npz"][
+                key
+            ]
             whole = self.arrays[f"{key}_f32"]
             assert np.linalg.norm(array - whole) <= max(1e-6, 10 * listed["rel_l2"]) * np.linalg.norm(whole), key
 

@@ -39,7 +39,7 @@ def make_data(root: Path, volumes: int = 10, images: int = 12) -> None:
 
 
 def write_labels(root: Path, rows: list[str]) -> None:
-    (root / "labels.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
+    (root / "labels.csv").write_text("\n".join(["path,label,split", *rows]) + "\n", encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +56,7 @@ def environment() -> dict[str, str]:
 def run(*words: str, cwd: Path) -> subprocess.CompletedProcess:
     """`python words` in `cwd`; nothing is asserted."""
     command = [sys.executable, *map(str, words)]
-    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=900)
+    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, encoding="utf-8", timeout=900)
 
 
 @pytest.fixture(scope="session")

@@ -25,11 +25,11 @@ def main(name: str, notes: str, what: str, rank: str, step: str, *flags: str) ->
         for batch in plain(run, *loaders):
             first = batch[0] if isinstance(batch, list) else batch
             yield batch
-            with open(Path(notes) / f"{run.epoch}.txt", "a") as file:
+            with open(Path(notes) / f"{run.epoch}.txt", "a", encoding="utf-8") as file:
                 file.write("".join(f"{int(index)}\n" for index in first["index"]))
             if (what, run.rank, run.step) == (what, int(rank), int(step)) and what != "nothing":
                 if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
-                    (Path(notes) / f"{what}.txt").write_text(str(time.time()))
+                    (Path(notes) / f"{what}.txt").write_text(str(time.time()), encoding="utf-8")
                     os.kill(os.getpid(), getattr(signal, what))
 
     Run.batches = batches

@@ -52,8 +52,8 @@ def put_bad_files(data):
             os.truncate(path, 500)
         if "page" in name:
             path.with_suffix(".npy").unlink()
-            path.write_text("<html>")
-    (data / "images/train/a/text.png").write_text("no picture")
+            path.write_text("<html>", encoding="utf-8")
+    (data / "images/train/a/text.png").write_text("no picture", encoding="utf-8")
     whole = Path(data / "images/train/a/00.png").read_bytes()
     (data / "images/train/b/cut.png").write_bytes(whole[: len(whole) // 2])
     values = np.zeros((30, 34), np.float32)
@@ -95,7 +95,7 @@ def test_without_the_bad_files_a_run_is_the_one_that_never_had_them(here, monkey
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
     about = read_weights("of_dirty/weights/swav3D.pth").about
     assert set(about["left_out"]) == set(BAD_VOLUMES) | {"train/a/text.png", "train/b/cut.png", "train/b/nan.tif"}
-    first = json.loads(Path("of_dirty/runs/ssl_swav_3D/metrics.jsonl").read_text().splitlines()[0])
+    first = json.loads(Path("of_dirty/runs/ssl_swav_3D/metrics.jsonl").read_text(encoding="utf-8").splitlines()[0])
     assert first["kind"] == "left_out" and first["a/constant.npy"].endswith("in every voxel; replace or remove the file.")
     assert read_weights("of_clean/weights/swav3D.pth").about["left_out"] == {}
 

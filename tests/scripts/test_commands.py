@@ -51,7 +51,8 @@ def pipeline(cwd, data, *more):
     words = ["--arch", "resnet18", "--target_shape", 8, 24, 24, "--workers", 0, "--name", "p", *more]
     for stage in (1, 2, 3):
         (cwd / f"s{stage}.yaml").write_text(
-            "epochs: 1\nwarmup_epochs: 0\nbatch_size: 4\n" + ("size_crops: [24]\nnmb_crops: [2]\n" if stage == 1 else "")
+            "epochs: 1\nwarmup_epochs: 0\nbatch_size: 4\n" + ("size_crops: [24]\nnmb_crops: [2]\n" if stage == 1 else ""),
+            encoding="utf-8",
         )
         words += [f"--stage{stage}", f"s{stage}.yaml"]
     return run(ROOT / "run_pipeline.py", *words, cwd=cwd)
@@ -63,7 +64,7 @@ def test_the_pipeline_ends_in_a_table_and_skips_what_is_up_to_date(tmp_path, dat
     assert done.returncode == 0, done.stderr[-2000:]
     for what in ("raw pixels", "random weights", "ssl_swav_3D.py", "ssl_deepcluster_3D.py", "R² masked", "kNN images"):
         assert what in done.stdout
-    figures = json.loads((tmp_path / "runs/p/evaluation/evaluation.json").read_text())
+    figures = json.loads((tmp_path / "runs/p/evaluation/evaluation.json").read_text(encoding="utf-8"))
     assert len(figures) == 8 and figures["swav3D.pth"]["volumes"]["files"] == 10
 
     again = pipeline(tmp_path, data, *words)
@@ -85,7 +86,7 @@ def test_with_images_only_it_ends_after_stage_1_and_says_so(tmp_path, data):
 def test_with_volumes_only_stage_1_learns_from_their_slices(tmp_path, data):
     done = pipeline(tmp_path, data, "--data_path", data / "volumes")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "volume_path" in (tmp_path / "runs/p/ssl_swav_2D/constants.yaml").read_text()
+    assert "volume_path" in (tmp_path / "runs/p/ssl_swav_2D/constants.yaml").read_text(encoding="utf-8")
     assert (tmp_path / "runs/p/weights/swav3D.pth").exists()
 
 

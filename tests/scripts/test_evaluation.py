@@ -41,7 +41,7 @@ def test_published_weights_are_scored_beside_others(files, data, tmp_path):
     with pytest.raises(WeightsError, match="holds no ResNet"):
         main(parse(EvaluationConfig, words))
     main(parse(EvaluationConfig, [*words, "--resnet_pretrained", str(files / "resnet_swav2D.pth")]))
-    rows = json.loads((tmp_path / "evaluation.json").read_text())
+    rows = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
     assert set(rows) == {"raw pixels", "random weights", *names}
     assert all(0 <= rows[name]["volumes"]["knn"] <= 1 for name in names)
 

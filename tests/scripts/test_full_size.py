@@ -25,7 +25,7 @@ AND_TELL_THE_PEAK = (
 def peak_gigabytes(cwd, script, *words) -> float:
     command = [sys.executable, "-c", AND_TELL_THE_PEAK, ROOT / script, "--workers", 0, "--epochs", 1, *words]
     environ = {**environment(), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(os.cpu_count())}
-    done = subprocess.run(list(map(str, command)), cwd=cwd, env=environ, capture_output=True, text=True, timeout=1800)
+    done = subprocess.run(list(map(str, command)), cwd=cwd, env=environ, capture_output=True, encoding="utf-8", timeout=1800)
     assert done.returncode == 0, done.stderr[-2000:]
     peak = int(done.stdout.split("peak kB")[1]) / 2**20
     print(f"{script}: {peak:.2f} GB")

@@ -22,10 +22,10 @@ def asked(tmp_path, monkeypatch):
         script = Path(words[1]).name
         if script == "evaluate_embeddings.py":
             Path("runs/p/evaluation").mkdir(parents=True, exist_ok=True)
-            Path("runs/p/evaluation/evaluation.json").write_text("{}")
+            Path("runs/p/evaluation/evaluation.json").write_text("{}", encoding="utf-8")
         elif script not in asked.stopped:
             folder = Path(words[-1]).parent
-            (folder / "metrics.jsonl").write_text(json.dumps({"kind": "epoch", "loss": 1.0}) + "\n")
+            (folder / "metrics.jsonl").write_text(json.dumps({"kind": "epoch", "loss": 1.0}) + "\n", encoding="utf-8")
             Path("runs/p/weights").mkdir(exist_ok=True)
             Path("runs/p/weights/resnet_swav2D.pth").write_bytes(b"weights")
         return SimpleNamespace(returncode=int(script in asked.stopped))
@@ -35,13 +35,13 @@ def asked(tmp_path, monkeypatch):
 
 
 def first_stage(constants="epochs: 1\n"):
-    Path("s1.yaml").write_text(constants)
+    Path("s1.yaml").write_text(constants, encoding="utf-8")
     config = PipelineConfig(name="p", image_path="images", stage1="s1.yaml")
     return config, stages(config, "swav")[0]
 
 
 def starts_over(folder="runs/p/ssl_swav_2D"):
-    return "overwrite: true" in Path(folder, "constants.yaml").read_text()
+    return "overwrite: true" in Path(folder, "constants.yaml").read_text(encoding="utf-8")
 
 
 def test_a_stage_is_skipped_until_its_constants_or_its_output_change(asked):
@@ -74,6 +74,6 @@ def test_a_preset_goes_to_every_stage(asked):
     [("checkpoint_name: x.pth\n", "sets checkpoint_name"), ("- 3\n", "no `name: value`"), ("a: [\n", "as YAML")],
 )
 def test_a_wrong_file_of_stage_constants_is_named(tmp_path, text, message):
-    (tmp_path / "s.yaml").write_text(text)
+    (tmp_path / "s.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=message):
         read_constants(str(tmp_path / "s.yaml"))

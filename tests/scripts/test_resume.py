@@ -44,7 +44,7 @@ def torchrun(processes, *more):
 
 
 def seen(folder, epoch):
-    return Counter((folder / f"notes/{epoch}.txt").read_text().split())
+    return Counter((folder / f"notes/{epoch}.txt").read_text(encoding="utf-8").split())
 
 
 def weights(path):
@@ -71,7 +71,9 @@ def test_a_signal_stops_after_the_step_with_code_75_and_the_same_command_goes_on
     words = flags("ssl_swav_2D", here, 4, "--workers", "1", "--checkpoint_minutes", "0")
     done = run(DRIVER, "ssl_swav_2D", here / "notes", name, 0, 2, *words, cwd=here)
     assert done.returncode == 75 and f"stopped by {name} after step 2; the same command goes on" in done.stderr
-    assert "after step 2" in (here / "runs/ssl_swav_2D/PREEMPTED").read_text() and "Traceback" not in done.stderr
+    assert (
+        "after step 2" in (here / "runs/ssl_swav_2D/PREEMPTED").read_text(encoding="utf-8") and "Traceback" not in done.stderr
+    )
     done = run(DRIVER, "ssl_swav_2D", here / "notes", "nothing", 0, 0, *words, cwd=here)
     assert done.returncode == 0 and "going on at epoch 1, step 3 of 2 epochs" in done.stdout, done.stderr
     assert not (here / "runs/ssl_swav_2D/PREEMPTED").exists()
@@ -107,8 +109,8 @@ def test_a_signal_to_one_of_four_processes_brings_the_state_to_the_disk_within_a
     done = run(*torchrun(4), DRIVER, "ssl_swav_2D", here / "notes", "SIGTERM", 2, 8, *words, cwd=here)
     assert "stopped by" in done.stderr, done.stderr[-3000:]
     folder = max((here / "runs/ssl_swav_2D/checkpoints").glob("step-*"))
-    asked, saved = float((here / "notes/SIGTERM.txt").read_text()), (folder / "manifest.json").stat().st_mtime
-    lines = [json.loads(line) for line in (here / "runs/ssl_swav_2D/metrics.jsonl").read_text().splitlines()]
+    asked, saved = float((here / "notes/SIGTERM.txt").read_text(encoding="utf-8")), (folder / "manifest.json").stat().st_mtime
+    lines = [json.loads(line) for line in (here / "runs/ssl_swav_2D/metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     step = max(line["seconds"] for line in lines if line["kind"] == "epoch") / 6
     assert saved - asked < step + 5 + 1  # one second to save 100 MB
     assert load_checkpoint(folder.parent)["position"]["step"] in (8, 9)  # that step, or the next one; none is lost
@@ -191,6 +193,6 @@ def test_a_full_disk_is_said_and_training_goes_on_with_the_last_good_state(here)
         checkpoints = small / "ssl_swav_2D/checkpoints"
         assert sorted(path.name for path in checkpoints.iterdir()) == ["last", "step-000002"]
         assert load_checkpoint(checkpoints)["position"]["step"] == 2
-        assert all(json.loads(line) for line in (small / "ssl_swav_2D/metrics.jsonl").read_text().splitlines())
+        assert all(json.loads(line) for line in (small / "ssl_swav_2D/metrics.jsonl").read_text(encoding="utf-8").splitlines())
     finally:
         subprocess.run(["umount", "-l", small])

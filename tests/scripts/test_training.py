@@ -41,7 +41,7 @@ def same(a, b):
 
 
 def last_line(run):
-    return json.loads(Path(f"runs/{run}/metrics.jsonl").read_text().splitlines()[-1])
+    return json.loads(Path(f"runs/{run}/metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
 
 
 @pytest.fixture
@@ -81,11 +81,14 @@ def test_a_run_stopped_after_an_epoch_ends_as_one_that_was_not(data, here, bank)
     checkpoints = here / "runs/cut/checkpoints"
     shutil.rmtree(sorted(checkpoints.glob("step-*"))[-1])  # as if it had stopped after its second epoch
     words += ["--dump_path", "runs/cut", "--checkpoint_name", "b.pth"]
-    edited = (here / "runs/cut/config.yaml").read_text().replace("runs/whole", "runs/cut").replace("a.pth", "b.pth")
-    (here / "runs/cut/config.yaml").write_text(edited)
+    edited = (
+        (here / "runs/cut/config.yaml").read_text(encoding="utf-8").replace("runs/whole", "runs/cut").replace("a.pth", "b.pth")
+    )
+    (here / "runs/cut/config.yaml").write_text(edited, encoding="utf-8")
     assert same(train("ssl_deepcluster_2D", data, *words), whole)
     lines = [
-        [json.loads(line) for line in (here / f"runs/{run}/metrics.jsonl").read_text().splitlines()] for run in ("whole", "cut")
+        [json.loads(line) for line in (here / f"runs/{run}/metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        for run in ("whole", "cut")
     ]
     timed = {"seconds", "data_wait_seconds", "data_wait"}
     assert [{k: v for k, v in line.items() if k not in timed} for line in lines[0]] == [

@@ -51,14 +51,14 @@ def test_a_folder_that_is_removed_is_made_again_and_the_run_ends_well(here, monk
     assert "was removed; it is made again" in capsys.readouterr().out
     assert load_checkpoint(here / "runs/ssl_swav_2D/checkpoints")["position"]["step"] == 9
     assert (here / "weights/resnet_swav2D.pth").exists()
-    lines = [json.loads(line) for line in Path("runs/ssl_swav_2D/metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in Path("runs/ssl_swav_2D/metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["epoch"] for line in lines if line["kind"] == "epoch"] == [1, 2]
     train(here)
     assert "nothing is left to train" in capsys.readouterr().out
 
 
 def test_a_folder_of_weights_that_cannot_be_made_is_refused_before_the_training(here):
-    Path("weights").write_text("a file")
+    Path("weights").write_text("a file", encoding="utf-8")
     with pytest.raises(UserError, match=r"weights/resnet_swav2D\.pth cannot be written \(File exists\)"):
         train(here)
     assert not Path("runs/ssl_swav_2D/checkpoints").exists()

@@ -35,7 +35,9 @@ def test_one_and_two_processes_end_with_the_same_weights_in_float64(one_and_two,
 def test_one_and_two_processes_log_the_same_losses(one_and_two, script):
     losses = []
     for folder in one_and_two:
-        lines = [json.loads(line) for line in (folder / "runs" / script / "metrics.jsonl").read_text().splitlines()]
+        lines = [
+            json.loads(line) for line in (folder / "runs" / script / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
         losses.append([line["loss"] for line in lines if line["kind"] == "epoch"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 

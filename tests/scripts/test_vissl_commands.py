@@ -187,7 +187,7 @@ def test_the_catalogue_names_the_train_folder_and_no_held_out_picture_is_read(st
         .flags.count(f"{tmp_path}/train")
     ), "a folder train/ that is not there does not let the pictures around it in"
     entry = {"mine": {"train": ["/path/to/train/", "<unused>"]}, "odd": {}, "ours": {"train": ["/data/pngs", "<unused>"]}}
-    catalogue.write_text(json.dumps(entry))
+    catalogue.write_text(json.dumps(entry), encoding="utf-8")
     assert stand_in[0].catalogued(["ours"], catalogue) == "/data/pngs"
     for name, message in [
         ("mine", "still has '/path/to/train/'"),
@@ -196,7 +196,7 @@ def test_the_catalogue_names_the_train_folder_and_no_held_out_picture_is_read(st
     ]:
         with pytest.raises(UserError, match=message):
             stand_in[0].catalogued([name], catalogue)
-    catalogue.write_text("{")
+    catalogue.write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match="cannot be read as JSON"):
         stand_in[0].catalogued(["mine"], catalogue)
 

@@ -91,7 +91,7 @@ def catalogued(names: list, catalogue: Path = CATALOGUE) -> str:
     """
     name = _one(names, "DATA.TRAIN.DATASET_NAMES")
     try:
-        known = json.loads(catalogue.read_text())
+        known = json.loads(catalogue.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{catalogue} cannot be read as JSON ({error}); mend it, or take it from the repository.") from None
     if name not in known:
