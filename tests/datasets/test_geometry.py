@@ -84,7 +84,12 @@ def test_every_voxel_of_a_hung_array_stays_where_it_was(turn, spacing, last):
 
 
 def test_slices_hang_with_the_front_or_the_head_above():
-    for start, last, expected in [((0, 0, 0), 2, "PLS"), ((0, 0, 180), 2, "PLS"), ((90, 0, 0), 2, "ILP"), ((0, 90, 0), 2, "IPL")]:
+    for start, last, expected in [
+        ((0, 0, 0), 2, "PLS"),
+        ((0, 0, 180), 2, "PLS"),
+        ((90, 0, 0), 2, "ILP"),
+        ((0, 90, 0), 2, "IPL"),
+    ]:
         _, _, hung = hang(affine_of(start), SHAPE, last)
         assert orientation_of(hung) == expected
 

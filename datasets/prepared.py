@@ -1,0 +1,224 @@
+"""The collections that are prepared: under which names, whose, in which split; their manifests and tables of labels.
+
+With de-identification a volume is called by a digest of what is in it, and a person by the first of the volumes; no name, and
+no digest of a name, which could be guessed, is written.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path, PurePosixPath
+
+import yaml
+
+from .errors import DataError
+from .files import hash_of, read_labels
+from .manifest import COLUMNS, NAME, PICTURE_COLUMNS, Manifest, table, write_text
+from .sources import Source, stem_of
+from .writing import Place, Rows, picture_folder
+
+ALIKE = """spacing window crop_body slice_axis array replace_nan deidentify subject shares slice_step least_content largest
+    stack_pictures""".split()  # constants that may not change within a collection
+LABELS = ("path", "label", "subject", "split")
+PRIVATE = ("collection", "case", "file", "pseudonym", "person")
+
+
+class PreparedData:
+    """What is written by one call, and what was before. A context, which leaves tidy tables also when it is interrupted.
+
+    Raises `DataError` when a collection is there that was prepared with other constants, or not by this script.
+    """
+
+    def __init__(self, config, sources: list[Source]):
+        self.config, self.sources = config, sources
+        self.private = _read_private_map(config.private_map)
+        names = sorted({self._collection(source) for source in sources})
+        self.volumes = {name: self._volumes(name) for name in names} if config.data_path else {}
+        self.pictures = {name: self._pictures(name) for name in names} if config.image_path else {}
+        self.places = self._places()
+        self.notes: list[tuple[str, str]] = []
+
+    def __enter__(self):
+        settings = yaml.safe_dump(_settings(self.config))
+        for manifest in self._manifests():
+            manifest.path.parent.mkdir(parents=True, exist_ok=True)
+            for left in manifest.path.parent.glob(".*.tmp"):
+                left.unlink()  # of a call that was killed
+            write_text(_settings_file(manifest.path), settings)
+        if self.config.private_map:
+            _write_private_map(Path(self.config.private_map), self.private)
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        for manifest in self._manifests():
+            if manifest.sources:
+                manifest.tidy()
+        if self.config.data_path:
+            _write_labels(Path(self.config.data_path), self._volume_labels())
+        if self.config.image_path and any(source.is_picture and source.label for source in self.sources):
+            _write_labels(Path(self.config.image_path), self._picture_labels())
+
+    def has(self, source: Source) -> bool:
+        """Whether all that is to be made of it is there."""
+        collection = self.places[source.key].collection
+        if self.config.image_path and source.key not in self.pictures[collection].sources:
+            return False
+        if source.is_picture or not self.config.data_path:
+            return True
+        manifest = self.volumes[collection]
+        rows = manifest.sources.get(source.key, [])
+        return bool(rows) and all((manifest.path.parent / row["file"]).is_file() for row in rows)
+
+    def add(self, source: Source, rows: Rows) -> None:
+        """Takes down what was made of a source."""
+        collection = self.places[source.key].collection
+        if rows.volumes:
+            self.volumes[collection].add(source.key, rows.volumes)
+        if rows.pictures:
+            self.pictures[collection].add(source.key, rows.pictures)
+        self.notes += [(source.name, note) for note in rows.notes]
+
+    def people(self) -> Counter:
+        """How many people are in each split."""
+        return Counter(split for _, split in {(place.subject, place.split) for place in self.places.values()})
+
+    # ---- names
+
+    def _collection(self, source: Source) -> str:
+        return self.config.collection or source.collection
+
+    def _places(self) -> dict[str, Place]:
+        """By key of the source."""
+        named, places = Counter(self._name(source) for source in self.sources), {}
+        called = self._pseudonyms() if self.config.deidentify else {source.subject: source.subject for source in self.sources}
+        for source in self.sources:
+            name, collection, person = self._name(source), self._collection(source), called[source.subject]
+            case = name if named[name] == 1 else f"{name}_{source.key}"
+            places[source.key] = Place(case, person, source.split or self._split(person), collection)
+            values = (collection, case, source.name, person, source.subject)
+            self.private[collection, case] = dict(zip(PRIVATE, values))
+        return places
+
+    def _name(self, source: Source) -> str:
+        if self.config.deidentify:
+            return f"c{source.key}"
+        parts = PurePosixPath(stem_of(source.name) if source.kind != "slices" else source.name).parts
+        inner = parts[1:] if parts[0] in ("train", "valid", "test") else parts
+        return "_".join(inner if self.config.collection or len(inner) == 1 else inner[1:])
+
+    def _pseudonyms(self) -> dict[str, str]:
+        """What each person is called: as the private map or a manifest says; else by the first of her volumes."""
+        called = {row["person"]: row["pseudonym"] for row in self.private.values()}
+        for manifest in self._manifests():
+            for source in self.sources:
+                if source.key in manifest.sources:
+                    called.setdefault(source.subject, manifest.sources[source.key][0]["subject"])
+        for source in self.sources:  # sorted by key
+            called.setdefault(source.subject, f"p{source.key}")
+        return called
+
+    def _split(self, person: str) -> str:
+        train, valid, _ = self.config.shares
+        draw = hash_of(person, "split") * sum(self.config.shares)
+        return "train" if draw < train else "valid" if draw < train + valid else "test"
+
+    # ---- files
+
+    def _manifests(self) -> list[Manifest]:
+        return [*self.volumes.values(), *self.pictures.values()]
+
+    def _volumes(self, collection: str) -> Manifest:
+        path = Path(self.config.data_path) / collection / NAME
+        if not path.is_file() and path.parent.is_dir() and not _settings_file(path).is_file() and any(path.parent.iterdir()):
+            raise DataError(f"{path.parent} holds files that were not prepared here; choose another --collection.")
+        return self._opened(Manifest(path, COLUMNS), lambda row: [path.parent / row["file"]])
+
+    def _pictures(self, collection: str) -> Manifest:
+        root = Path(self.config.image_path)
+        path = root / f"{collection or 'pictures'}.{NAME}"
+
+        def files(row: dict) -> Iterator[Path]:
+            return picture_folder(root, row["split"], collection).glob(f"{row['case']}*.png")
+
+        return self._opened(Manifest(path, PICTURE_COLUMNS), files)
+
+    def _opened(self, manifest: Manifest, files) -> Manifest:
+        """The manifest, or without its rows and their `files` when all is to be made anew."""
+        if self.config.overwrite:
+            for file in (file for row in manifest.rows for file in files(row)):
+                file.unlink(missing_ok=True)
+            manifest.forget()
+        elif manifest.sources:
+            _refuse_other_settings(self.config, _settings_file(manifest.path))
+        return manifest
+
+    def _volume_labels(self) -> dict[str, tuple[str, str, str]]:
+        """Label, person and split by path."""
+        labels = {source.key: source.label for source in self.sources}
+        return {
+            f"{collection}/{row['file']}".lstrip("/"): (labels.get(key, ""), row["subject"], row["split"])
+            for collection, manifest in self.volumes.items()
+            for key, rows in manifest.sources.items()
+            for row in rows
+        }
+
+    def _picture_labels(self) -> dict[str, tuple[str, str, str]]:
+        root, of_picture = Path(self.config.image_path), {}
+        for source in self.sources:
+            place = self.places[source.key]
+            if source.is_picture and source.key in self.pictures[place.collection].sources:
+                path = picture_folder(root, place.split, place.collection) / f"{place.case}.png"
+                of_picture[path.relative_to(root).as_posix()] = (source.label, place.subject, place.split)
+        return of_picture
+
+
+def _settings(config) -> dict:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items() if name in ALIKE}
+
+
+def _settings_file(manifest: Path) -> Path:
+    return manifest.with_name(manifest.name.replace(NAME, "settings.yaml"))
+
+
+def _refuse_other_settings(config, path: Path) -> None:
+    try:
+        before = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        before = None
+    if not isinstance(before, dict):
+        raise DataError(f"{path} cannot be read; prepare the collection anew with --overwrite.")
+    now = _settings(config)
+    different = [f"{name} was {before.get(name)}, is {value}" for name, value in now.items() if before.get(name) != value]
+    if different:
+        raise DataError(
+            f"{path.parent} was prepared with other constants ({'; '.join(different)}); choose another --collection, or "
+            "--overwrite to prepare it anew."
+        )
+
+
+def _write_labels(root: Path, rows: dict[str, tuple[str, str, str]]) -> None:
+    """Puts rows into `labels.csv`; those of other files stay, and so does a label that somebody wrote for these."""
+    there = read_labels(root, missing_ok=True)
+    kept = {path: tuple(row.get(name) or "" for name in LABELS[1:]) for path, row in there.items() if (root / path).is_file()}
+    for path, (label, *rest) in rows.items():
+        kept[path] = (label or kept.get(path, ("",))[0], *rest)
+    if kept:
+        lines = [dict(zip(LABELS, (path, *values))) for path, values in sorted(kept.items())]
+        write_text(root / "labels.csv", table(LABELS, lines))
+
+
+def _read_private_map(path: str) -> dict[tuple[str, str], dict]:
+    if not path or not Path(path).is_file():
+        return {}
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {(row["collection"], row["case"]): {name: row[name] for name in PRIVATE} for row in rows}
+    except (UnicodeDecodeError, csv.Error, KeyError):
+        raise DataError(f"--private_map {path} is no map of this script; name another file.") from None
+
+
+def _write_private_map(path: Path, rows: dict[tuple[str, str], dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, table(PRIVATE, [rows[key] for key in sorted(rows)]), mode=0o600)

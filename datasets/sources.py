@@ -1,0 +1,315 @@
+"""What there is in a raw folder, and which files make one volume: exports of DICOM, downloads of NIfTI, arrays, pictures.
+
+Names of files, folders and patients are private here: nothing but messages on the screen may carry them.
+"""
+
+import fnmatch
+import hashlib
+import math
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from . import dicom
+from .errors import DataError
+from .files import IMAGE_ENDINGS, SPLITS, VOLUME_ENDINGS, has_labels, read_labels
+from .foreign import Raw, of_file, of_pictures, of_stack, pages_of, shape_in
+from .pool import Died, in_processes
+from .reading import open_image, reason_of
+
+ARCHIVES = (".npz", ".h5", ".hdf5")
+TIFF = (".tif", ".tiff")
+DICOM_ENDINGS = (".dcm", ".ima", ".dicom")
+# segmentations lie beside what they segment
+LABELS = (
+    "*_label*", "*-label*", "*_seg.*", "*_seg-*", "*-seg.*", "*_gt.*", "*_mask.*", "*_mask_*", "segmentation-*",
+    "*_segmentation*", "*labelsTr/*", "*labelsTs/*", "*labels/*", "*masks/*", "*segmentations/*",
+)  # fmt: skip
+PIECES, PIECE = 64, 4096  # of a file, whose digest tells it from others
+
+
+@dataclass(frozen=True)
+class Source:
+    """One or several files of a raw folder. name: relative to it. kind: what to do with them. shape: as the header tells.
+
+    subject: who it is of, by header, name or table. collection: the folder directly below the raw one. key: a digest of what
+    is in the files, which tells nobody's name.
+    """
+
+    name: str
+    kind: str  # volume, series (of DICOM), slices (pictures of one folder), picture, radiograph (DICOM)
+    files: tuple[Path, ...]
+    shape: tuple[int, ...]
+    subject: str
+    split: str = ""
+    label: str = ""
+    collection: str = ""
+    key: str = ""
+    stack: dicom.Stack | None = None
+    image: dicom.Image | None = None
+
+    @property
+    def is_picture(self) -> bool:
+        return self.kind in ("picture", "radiograph")
+
+    def size(self) -> int:
+        """Bytes on the disk."""
+        return sum(os.path.getsize(path) for path in self.files)
+
+
+@dataclass
+class Found:
+    """sources: sorted by key. faults: sentences about files that cannot be read. left_out: how many files, by reason."""
+
+    sources: list[Source] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    left_out: Counter = field(default_factory=Counter)
+
+
+def find_sources(
+    root: Path,
+    processes: int,
+    include: tuple[str, ...] = ("*",),
+    exclude: tuple[str, ...] = LABELS,
+    subject: str = "",
+    array: str = "",
+    stack_pictures: bool = False,
+    least_slices: int = 3,
+    progress=lambda things, **_: things,
+) -> Found:
+    """All that can be prepared below `root`. subject: a pattern whose first group, in a path, tells the person.
+
+    Raises `DataError` when `root` is no folder, its `labels.csv` is wrong, or nothing is found.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder; give one with DICOM, NIfTI, MHA, NRRD, NPY, NPZ, H5, TIFF files or pictures.")
+    found = Found()
+    rows = read_labels(root) if has_labels(root) else {}
+    found.left_out["table labels.csv without the columns path,label"] += (root / "labels.csv").is_file() and not rows
+    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+    names = [name for name in names if name != "labels.csv"]
+    taken = [name for name in names if _matches(name, include) and not _matches(name, exclude)]
+    excluded = sum(_matches(name, include) and _matches(name, exclude) and _is_medical(name) for name in names)
+    found.left_out["labels or other files that --exclude names"] += excluded
+    found.left_out["files that --include does not name"] += sum(not _matches(name, include) for name in names)
+    headers, others = [], []
+    for name in taken:
+        ending = name.lower()
+        if ending.endswith(DICOM_ENDINGS) or (not _is_known(ending) and _begins_as_dicom(root / name)):
+            headers.append(name)
+        elif _is_known(ending):
+            others.append(name)
+        else:
+            found.left_out["files of other kinds (text, tables, …)"] += 1
+    images = _scan(root, headers, processes, found, progress)
+    sources = _series(root, images, least_slices, found) + _files(root, others, array, stack_pictures, found)
+    # a folder of splits tells the split, as it does in training
+    splits = {"train", "valid", "test"} if (root / "train").is_dir() else set()
+    sources = [_placed(root, source, rows, subject, splits) for source in sources]
+    found.sources = _without_duplicates(sources, found)
+    if not found.sources and not found.faults:
+        raise DataError(f"{root} has nothing to prepare ({_counted(found.left_out)}); --include and --exclude choose files.")
+    return found
+
+
+def volumes_of(source: Source, slice_axis: str, array: str) -> list[Raw]:
+    """The volumes, or the picture as a volume of one slice, of a source. Raises `DataError`, which names the file."""
+    path = source.files[0]
+    try:
+        if source.kind == "series":
+            return [of_stack(source.stack)]
+        if source.kind == "radiograph":
+            voxels, slope, intercept = dicom.pixels_of([source.image])
+            return [Raw(voxels, slope, intercept, modality=source.image.modality)]
+        if source.kind in ("slices", "picture"):
+            return [of_pictures(source.files)]
+        return of_file(path, slice_axis, array)
+    except DataError:
+        raise
+    except Exception as error:  # parsers fail in many ways
+        raise DataError(f"{path} cannot be read as a volume ({reason_of(error)}); replace or remove the file.") from None
+
+
+def subject_by_name(name: str) -> str:
+    """Who a file is of, by its path: a BIDS folder `sub-…`; a folder whose name begins the file's; else the file itself."""
+    path = PurePosixPath(name)
+    for parent in path.parts[:-1]:
+        if parent.startswith("sub-"):
+            return parent
+    for parent in reversed(path.parts[:-1]):
+        if path.name.lower().startswith(parent.lower()):
+            return parent
+    return stem_of(name)
+
+
+def key_of(files: tuple[Path, ...], whole: bool = False) -> str:
+    """A digest of files by evenly spread pieces of them, or of all that is in them."""
+    digest = hashlib.blake2b(digest_size=6)
+    for path in files:
+        size = os.path.getsize(path)
+        digest.update(size.to_bytes(8, "little"))
+        with open(path, "rb") as file:
+            if whole or size <= PIECES * PIECE:
+                while piece := file.read(2**20):
+                    digest.update(piece)
+                continue
+            for number in range(PIECES):
+                file.seek(number * (size - PIECE) // (PIECES - 1))
+                digest.update(file.read(PIECE))
+    return digest.hexdigest()
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) or fnmatch.fnmatch(name.rpartition("/")[2], pattern) for pattern in patterns)
+
+
+def _is_known(name: str) -> bool:
+    return name.endswith((*VOLUME_ENDINGS, *ARCHIVES, *IMAGE_ENDINGS))
+
+
+def _is_medical(name: str) -> bool:
+    return name.lower().endswith((*VOLUME_ENDINGS, *ARCHIVES, *IMAGE_ENDINGS, *DICOM_ENDINGS))
+
+
+def _begins_as_dicom(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def stem_of(name: str) -> str:
+    """The path without its ending."""
+    lower = name.lower()
+    ending = next((e for e in sorted((*VOLUME_ENDINGS, *ARCHIVES, *IMAGE_ENDINGS), key=len) if lower.endswith(e)), "")
+    ending = ".nii.gz" if lower.endswith(".nii.gz") else ending
+    return name[: len(name) - len(ending)] if ending else name
+
+
+def _scan(root: Path, names: list[str], processes: int, found: Found, progress) -> list[dicom.Image]:
+    """The headers of all DICOM files."""
+    images: list[dicom.Image] = []
+    paths = [root / name for name in names]
+    for number, result in progress(in_processes(_header, paths, processes), total=len(paths), desc="headers", unit="file"):
+        if isinstance(result, Died):
+            found.faults.append(f"{paths[number]} cannot be read (the process that read its header ended); remove the file.")
+        elif isinstance(result, str):
+            found.faults.append(result)
+        elif not result:
+            found.left_out["DICOM files without pixels (reports, directories)"] += 1
+        else:
+            images += result
+    return sorted(images, key=lambda image: (str(image.path), image.frame))
+
+
+def _header(path: Path) -> list[dicom.Image] | str:
+    try:
+        return dicom.images_of(path)
+    except DataError as error:
+        return str(error)
+
+
+def _series(root: Path, images: list[dicom.Image], least_slices: int, found: Found) -> list[Source]:
+    stacks, alone, faults = dicom.stacks_of(images)
+    found.faults += faults
+    sources = []
+    for stack in stacks:
+        if len(stack.images) < least_slices:
+            found.left_out[f"series of fewer than {least_slices} slices (scouts)"] += 1
+            continue
+        files = tuple(dict.fromkeys(image.path for image in stack.images))
+        first = stack.images[0]
+        key = _digest(image.uid for image in stack.images)
+        shape = (*first.shape, len(stack.images))
+        sources.append(Source(_relative(root, files[0]), "series", files, shape, first.subject, key=key, stack=stack))
+    for image in alone:
+        key = _digest([image.uid])
+        sources.append(
+            Source(_relative(root, image.path), "radiograph", (image.path,), image.shape, image.subject, key=key, image=image)
+        )
+    return sources
+
+
+def _digest(words) -> str:
+    return hashlib.blake2b("\n".join(words).encode(), digest_size=6).hexdigest()
+
+
+def _files(root: Path, names: list[str], array: str, stack_pictures: bool, found: Found) -> list[Source]:
+    sources: list[Source] = []
+    of_folder: dict[str, list[str]] = {}
+    for name in names:
+        path = root / name
+        try:
+            if name.lower().endswith(IMAGE_ENDINGS):
+                if name.lower().endswith(TIFF) and pages_of(path) > 1:
+                    sources.append(Source(name, "volume", (path,), shape_in(path), ""))
+                elif stack_pictures:
+                    of_folder.setdefault(name.rpartition("/")[0], []).append(name)
+                else:
+                    sources.append(Source(name, "picture", (path,), _picture_shape(path), ""))
+            else:
+                sources.append(Source(name, "volume", (path,), shape_in(path, array), ""))
+        except Exception as error:
+            found.faults.append(f"{path} cannot be read ({reason_of(error)}); replace or remove the file.")
+    for folder, slices in of_folder.items():
+        paths = tuple(root / name for name in sorted(slices, key=_by_number))
+        sources.append(Source(folder or ".", "slices", paths, (*_picture_shape(paths[0]), len(paths)), ""))
+    return sources
+
+
+def _picture_shape(path: Path) -> tuple[int, int]:
+    with open_image(path) as image:
+        return image.height, image.width
+
+
+def _by_number(name: str) -> list:
+    """Sorts slice2 before slice10."""
+    return [(int(word), "") if word.isdigit() else (0, word) for word in re.split(r"(\d+)", name)]
+
+
+def _placed(root: Path, source: Source, rows: dict[str, dict], pattern: str, splits: set[str]) -> Source:
+    """The source with its subject, split, label, collection and key."""
+    row, parts = rows.get(source.name, {}), PurePosixPath(source.name).parts
+    split = row.get("split") or (parts[0] if parts[0] in splits else "")
+    inner = parts[1:] if parts[0] in splits else parts
+    match = re.search(pattern, source.name) if pattern else None
+    by_pattern = match.group(match.lastindex or 0) if match else ""
+    subject = by_pattern or row.get("subject") or source.subject
+    return replace(
+        source,
+        subject=subject or subject_by_name("/".join(inner)),
+        split=split if split in SPLITS else "",
+        label=row.get("label") or "",
+        collection=inner[0] if len(inner) > 1 else "",
+        key=source.key or key_of(source.files),
+    )
+
+
+def _without_duplicates(sources: list[Source], found: Found) -> list[Source]:
+    """One of several sources with the same content, by key; where pieces are alike but the wholes are not, by whole digests."""
+    by_key: dict[str, list[Source]] = {}
+    for source in sources:
+        by_key.setdefault(source.key, []).append(source)
+    kept: dict[str, Source] = {}
+    for alike in by_key.values():
+        if len(alike) > 1 and alike[0].stack is None and alike[0].image is None:
+            alike = [replace(source, key=key_of(source.files, whole=True)) for source in alike]
+        for source in alike:
+            if source.key in kept:
+                found.left_out["files that are there twice"] += 1
+            else:
+                kept[source.key] = source
+    return [kept[key] for key in sorted(kept)]
+
+
+def _relative(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _counted(left_out: Counter) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count) or "it is empty"
+
+
+def voxels_of(source: Source) -> int:
+    """How many voxels its header promises."""
+    return math.prod(source.shape)
