@@ -140,9 +140,8 @@ def announce(config: PrepareConfig, found: Found, todo: list[Source], data: Prep
     kinds = Counter("pictures" if source.is_picture else "volumes" for source in found.sources)
     people = data.people()
     splits = ", ".join(f"{people[split]} {split}" for split in ("train", "valid", "test"))
-    print(
-        f"{config.folder}: {' and '.join(f'{kinds[kind]} {kind}' for kind in kinds)} of {sum(people.values())} people ({splits})"
-    )
+    things = " and ".join(f"{count} {kind}" for kind, count in kinds.items())
+    print(f"{config.folder}: {things} of {sum(people.values())} people ({splits})")
     for reason, count in found.left_out.items():
         if count:
             print(f"  left out: {count} {reason}")

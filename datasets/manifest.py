@@ -21,8 +21,9 @@ PICTURE_COLUMNS = ("case", "subject", "split", "part", "pictures", "source")
 class Manifest:
     """Rows by source: `file` and `shape` (H W C) of a volume; how its values and places are to be read.
 
-    A value is stored · scale + offset. spacing: mm between rows, columns, slices. affine: twelve numbers, (row, column, slice) → LPS mm. positions: mm from the
-    first slice to each, where they are not even. source: a digest of the file it came from. part: "2/5" of a source of five.
+    A value is stored · scale + offset. spacing: mm between rows, columns, slices. affine: twelve numbers, (row, column, slice)
+    → LPS mm. positions: mm from the first slice to each, where they are not even. source: a digest of the file it came from.
+    part: "2/5" of a source of five.
     """
 
     def __init__(self, path: Path, columns: tuple[str, ...] = COLUMNS):
