@@ -46,6 +46,7 @@ class PrepareConfig:
     image_path: str = ""  # root of pictures: slices of the volumes, and pictures ("" = none are written)
     output: str = "runs/check"  # folder of what --check finds
     overwrite: bool = False  # prepare anew what this collection has
+    mirror: bool = False  # remove what FOLDER has no more; else that stays
     # who must not be recognised
     deidentify: bool = True  # files get numbers for names; else they keep their names, and people theirs
     private_map: str = ""  # CSV file that tells which number is which file and person; it goes on with the numbers it has
@@ -147,8 +148,11 @@ def announce(config: PrepareConfig, found: Found, todo: list[Source], data: Prep
             print(f"  left out: {count} {reason}")
     if kinds["pictures"] and not config.image_path:
         print(f"  left out: {kinds['pictures']} pictures; --image_path training_data_2D writes them")
-    if len(todo) < len(found.sources):
-        print(f"  {len(found.sources) - len(todo)} are there already; --overwrite prepares them anew")
+    if len(todo) < len(data.sources):
+        print(f"  {len(data.sources) - len(todo)} are there already; --overwrite prepares them anew")
+    if data.gone():
+        does = "are removed" if config.mirror else "stay; --mirror removes them"
+        print(f"  {len(data.gone())} that were prepared before are not in {config.folder} any more; they {does}")
     read, written = sum(source.size() for source in todo), sum(written_by(source, config) for source in todo)
     root = Path(config.data_path or config.image_path)
     free = shutil.disk_usage(next(path for path in (root, *root.absolute().parents) if path.exists())).free

@@ -1,9 +1,10 @@
 """Stages 1 → 2 → 3 → evaluation, from a folder of volumes and a folder of images to joint weights and a table.
 
-With volumes only, stage 1 learns from their slices; with images only, the pipeline ends after stage 1. A stage is skipped when
+With volumes only, stage 1 learns from their slices; with images only, the pipeline ends after stage 1. Volumes that are not NPY
+arrays (NIfTI, DICOM, …) are converted once, by prepare_data.py, into runs/<name>/volumes. A stage is skipped when
 its output is there and nothing that it depends on has changed: its configuration, its data, the code, its input weights.
 
-Reads    training_data_3D/<collection>/*, images with --image_path
+Reads    volumes with --data_path, images with --image_path
 Writes   runs/<name>/weights/*.pth, runs/<name>/<stage>/, runs/<name>/evaluation/
 Run      python run_pipeline.py --method swav --data_path training_data_3D --image_path training_data_2D
 """
@@ -13,14 +14,15 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import yaml
 from rich.table import Table
 
-from datasets.files import find_images, find_volumes
+from datasets.files import VOLUME_ENDINGS, find_images, find_volumes
+from datasets.sources import ARCHIVES, DICOM_ENDINGS
 from engine.checkpoint import sha256, write_atomically
 from engine.config import parse
 from engine.errors import UserError, speaking_to_people
@@ -34,7 +36,7 @@ CODE = ("models", "datasets", "losses", "engine")
 @dataclass(kw_only=True)
 class PipelineConfig:
     method: Literal["deepcluster", "swav", "both"] = "swav"  # the clustering of stages 1 and 3
-    data_path: str = ""  # folder of volumes ("" = none: stage 1 alone)
+    data_path: str = ""  # folder of volumes: NPY, or whatever prepare_data.py reads ("" = none: stage 1 alone)
     image_path: str = ""  # folder of images ("" = none: stage 1 learns from slices of the volumes)
     name: str = "pipeline"  # everything is written to runs/<name>
     nproc: int = 1  # processes a stage
@@ -43,6 +45,7 @@ class PipelineConfig:
     arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet50"  # the ResNet inside f_intra
     target_shape: tuple[int, int, int] = (64, 128, 128)  # slices, height, width that the network sees
     workers: int = 2  # loader processes a process (0 = none)
+    on_bad_file: Literal["stop", "skip"] = "stop"  # skip: files that cannot be read are left out and named
     seed: int = 31  # all draws are functions of it
     stage1: str = ""  # YAML file with further constants of stage 1 ("" = its defaults)
     stage2: str = ""  # likewise of stage 2
@@ -56,6 +59,8 @@ class PipelineConfig:
 def main(config: PipelineConfig) -> None:
     if not config.data_path and not config.image_path:
         raise UserError("Nothing to learn from; name a folder with --data_path (volumes), --image_path (images), or both.")
+    if config.data_path and is_raw(Path(config.data_path)):
+        config = replace(config, data_path=converted(config))
     volumes = find_volumes(config.data_path) if config.data_path else []
     images = find_images(config.image_path) if config.image_path else []
     print(f"{len(volumes)} volumes, {len(images)} images → runs/{config.name}", flush=True)
@@ -71,6 +76,27 @@ def main(config: PipelineConfig) -> None:
     show(rows, figures)
 
 
+def is_raw(root: Path) -> bool:
+    """Whether some of its volumes are not the arrays that training reads best."""
+    endings = (*VOLUME_ENDINGS, *ARCHIVES, *DICOM_ENDINGS)
+    known = {path.name.lower().endswith(".npy") for path in root.rglob("*") if path.name.lower().endswith(endings)}
+    return root.is_dir() and known != {True}
+
+
+def converted(config: PipelineConfig) -> str:
+    """The folder with the volumes as arrays, under their names; what is there already stays."""
+    folder = f"runs/{config.name}/volumes"
+    print(f"{config.data_path} has volumes that are not NPY arrays; they are converted once, into {folder}:", flush=True)
+    words = [config.data_path, "--data_path", folder, "--collection", "", "--no_deidentify", "--mirror"]
+    words += ["--shares", "1", "0", "0"]
+    code = subprocess.run([sys.executable, str(ROOT / "prepare_data.py"), *words]).returncode
+    if code == 1 and config.on_bad_file == "stop":
+        raise UserError("Some volumes cannot be converted; replace or remove them, or go on without them: --on_bad_file skip.")
+    if code > 1:
+        raise UserError(f"prepare_data.py ended with code {code}; mend what it says and run the same command again.")
+    return folder
+
+
 def stages(config: PipelineConfig, method: str) -> list[dict]:
     """The stages of one method: script, file of constants, flags, input weights, the file it writes."""
     weights = Path("runs") / config.name / "weights"
@@ -83,7 +109,7 @@ def stages(config: PipelineConfig, method: str) -> list[dict]:
         {"data_path": config.data_path, "target_shape": shape},
         {"data_path": config.data_path, "target_shape": shape, "image_path": config.image_path},
     ]
-    shared = {name: getattr(config, name) for name in ("preset", "arch", "workers", "seed")}
+    shared = {name: getattr(config, name) for name in ("preset", "arch", "workers", "seed", "on_bad_file")}
     shared |= {"pretrained_path": str(weights)}
     files = [config.stage1, config.stage2, config.stage3]
     return [
@@ -184,6 +210,7 @@ def evaluate(config: PipelineConfig, weights: list[Path]) -> dict:
         config.eval_image_path or config.image_path,
     ]
     words += ["--arch", config.arch, "--workers", str(config.workers), "--seed", str(config.seed)]
+    words += ["--on_bad_file", config.on_bad_file]
     if subprocess.run([sys.executable, str(ROOT / "evaluate_embeddings.py"), *words]).returncode:
         raise UserError("evaluate_embeddings.py failed; mend what it says and run the same command again.")
     return json.loads((output / "evaluation.json").read_text(encoding="utf-8"))

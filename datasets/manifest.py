@@ -28,13 +28,15 @@ class Manifest:
 
     def __init__(self, path: Path, columns: tuple[str, ...] = COLUMNS):
         self.path, self.columns = path, columns
-        rows = read_rows(path, columns) if path.is_file() else []
         self.sources: dict[str, list[dict]] = {}
-        for row in rows:
-            self.sources.setdefault(row["source"], []).append(row)
-        for source, of_one in list(self.sources.items()):
-            if len(of_one) < int(of_one[0]["part"].partition("/")[2] or 1):
-                del self.sources[source]  # stopped while its rows were written
+        self.source_of: dict[str, str] = {}  # by case
+        by_case = {row["case"]: row for row in read_rows(path, columns)} if path.is_file() else {}
+        found: dict[str, list[dict]] = {}
+        for row in by_case.values():
+            found.setdefault(row["source"], []).append(row)
+        for source, rows in found.items():
+            if len(rows) == int(rows[0]["part"].partition("/")[2] or 1):  # else stopped while its rows were written
+                self._take(source, rows)
 
     @property
     def rows(self) -> list[dict]:
@@ -42,12 +44,20 @@ class Manifest:
 
     def add(self, source: str, rows: list[dict]) -> None:
         """Appends the rows of one source, on the disk when this returns."""
-        self.sources[source] = rows
+        self._take(source, rows)
         new = not self.path.is_file()
         with open(self.path, "a", encoding="utf-8", newline="") as file:
             file.write(table(self.columns, rows, header=new))
             file.flush()
             os.fsync(file.fileno())
+
+    def _take(self, source: str, rows: list[dict]) -> None:
+        for row in rows:
+            before = self.source_of.get(row["case"], source)
+            if before != source:
+                self.sources.pop(before, None)  # a file of this name held something else
+            self.source_of[row["case"]] = source
+        self.sources[source] = rows
 
     def forget(self) -> None:
         """Removes the table."""

@@ -6,7 +6,7 @@ no digest of a name, which could be guessed, is written.
 
 import csv
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
@@ -33,6 +33,7 @@ class PreparedData:
     def __init__(self, config, sources: list[Source]):
         self.config, self.sources = config, sources
         self.private = _read_private_map(config.private_map)
+        self.opened: list[tuple[Manifest, Callable]] = []  # with the files of a row
         names = sorted({self._collection(source) for source in sources})
         self.volumes = {name: self._volumes(name) for name in names} if config.data_path else {}
         self.pictures = {name: self._pictures(name) for name in names} if config.image_path else {}
@@ -40,8 +41,15 @@ class PreparedData:
         self.notes: list[tuple[str, str]] = []
 
     def __enter__(self):
+        if self.config.mirror:
+            for manifest, files in self.opened:
+                for source in set(manifest.sources) & self.gone():
+                    for file in (file for row in manifest.sources.pop(source) for file in files(row)):
+                        file.unlink(missing_ok=True)
         settings = yaml.safe_dump(_settings(self.config))
         for manifest in self._manifests():
+            if manifest.path.is_file():
+                manifest.tidy()  # its last line may be half of one
             manifest.path.parent.mkdir(parents=True, exist_ok=True)
             for left in manifest.path.parent.glob(".*.tmp"):
                 left.unlink()  # of a call that was killed
@@ -78,6 +86,11 @@ class PreparedData:
         if rows.pictures:
             self.pictures[collection].add(source.key, rows.pictures)
         self.notes += [(source.name, note) for note in rows.notes]
+
+    def gone(self) -> set[str]:
+        """Keys of sources that were prepared before and are not among those of this call."""
+        before = {key for manifest in self._manifests() for key in manifest.sources}
+        return before - {source.key for source in self.sources}
 
     def people(self) -> Counter:
         """How many people are in each split."""
@@ -143,7 +156,7 @@ class PreparedData:
 
         return self._opened(Manifest(path, PICTURE_COLUMNS), files)
 
-    def _opened(self, manifest: Manifest, files) -> Manifest:
+    def _opened(self, manifest: Manifest, files: Callable) -> Manifest:
         """The manifest, or without its rows and their `files` when all is to be made anew."""
         if self.config.overwrite:
             for file in (file for row in manifest.rows for file in files(row)):
@@ -151,6 +164,7 @@ class PreparedData:
             manifest.forget()
         elif manifest.sources:
             _refuse_other_settings(self.config, _settings_file(manifest.path))
+        self.opened.append((manifest, files))
         return manifest
 
     def _volume_labels(self) -> dict[str, tuple[str, str, str]]:

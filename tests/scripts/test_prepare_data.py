@@ -159,10 +159,9 @@ PLANTED = "Grünewald^Zacharias"
 def test_no_name_of_a_patient_reaches_an_output(tmp_path):
     raw = tmp_path / "export"
     for number, folder in enumerate([f"{PLANTED}/1990", "deep/er", PLANTED]):
-        write_series(
-            raw / folder, voxels_of(seed=number), affine_of(), patient=PLANTED, number=f"{PLANTED}7",
-            name=PLANTED + "{:03d}.dcm", InstitutionName=PLANTED, PatientComments=PLANTED, SeriesDescription=PLANTED, StudyDate="20010203", Modality="CT",
-        )  # fmt: skip
+        names = dict.fromkeys(["patient", "InstitutionName", "PatientComments", "SeriesDescription"], PLANTED)
+        names |= {"number": f"{PLANTED}7", "name": PLANTED + "{:03d}.dcm", "StudyDate": "20010203"}
+        write_series(raw / folder, voxels_of(seed=number), affine_of(), **names)
     image = nibabel.Nifti1Image(voxels_of(seed=9), np.diag([1, 1, 4, 1]))
     image.header["descrip"] = PLANTED.encode()[:79]
     nibabel.save(image, raw / f"{PLANTED}.nii.gz")
@@ -216,24 +215,15 @@ def test_a_killed_call_leaves_whole_files_and_is_gone_on_with(tmp_path):
     for number in range(30):
         raw.mkdir(exist_ok=True)
         SimpleITK.WriteImage(as_image(voxels_of((90, 90, 60), seed=number), affine_of()), str(raw / f"{number}.nii.gz"))
-    command = [
-        sys.executable,
-        ROOT / "prepare_data.py",
-        raw,
-        "--data_path",
-        tmp_path / "v",
-        "--collection",
-        "a",
-        "--processes",
-        "1",
-    ]
+    words = ["--data_path", tmp_path / "v", "--collection", "a"]
+    command = [sys.executable, ROOT / "prepare_data.py", raw, *words, "--processes", "1"]
     with subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None and len(list((tmp_path / "v").rglob("*.npy"))) < 3:
             pass
         process.send_signal(signal.SIGKILL)
     for path in (tmp_path / "v").rglob("*.npy"):
         assert np.load(path).shape == (90, 90, 60)
-    assert prepare(raw, "--data_path", tmp_path / "v", "--collection", "a") == 0
+    assert prepare(raw, *words) == 0
     assert len(rows_of(tmp_path / "v/a")) == 30 == len(list((tmp_path / "v/a").glob("*.npy")))
     assert not list((tmp_path / "v").rglob(".*"))
 
