@@ -22,10 +22,10 @@ from .reading import open_image, reason_of
 ARCHIVES = (".npz", ".h5", ".hdf5")
 TIFF = (".tif", ".tiff")
 DICOM_ENDINGS = (".dcm", ".ima", ".dicom")
-# segmentations lie beside what they segment
+# segmentations lie beside what they segment, and macOS leaves files of its own
 LABELS = (
     "*_label*", "*-label*", "*_seg.*", "*_seg-*", "*-seg.*", "*_gt.*", "*_mask.*", "*_mask_*", "segmentation-*",
-    "*_segmentation*", "*labelsTr/*", "*labelsTs/*", "*labels/*", "*masks/*", "*segmentations/*",
+    "*_segmentation*", "._*", "*labelsTr/*", "*labelsTs/*", "*labels/*", "*masks/*", "*segmentations/*",
 )  # fmt: skip
 PIECES, PIECE = 64, 4096  # of a file, whose digest tells it from others
 
@@ -92,7 +92,7 @@ def find_sources(
     names = [name for name in names if name != "labels.csv"]
     taken = [name for name in names if _matches(name, include) and not _matches(name, exclude)]
     excluded = sum(_matches(name, include) and _matches(name, exclude) and _is_medical(name) for name in names)
-    found.left_out["labels or other files that --exclude names"] += excluded
+    found.left_out["segmentations and other files that --exclude names"] += excluded
     found.left_out["files that --include does not name"] += sum(not _matches(name, include) for name in names)
     headers, others = [], []
     for name in taken:
@@ -133,13 +133,16 @@ def volumes_of(source: Source, slice_axis: str, array: str) -> list[Raw]:
 
 
 def subject_by_name(name: str) -> str:
-    """Who a file is of, by its path: a BIDS folder `sub-…`; a folder whose name begins the file's; else the file itself."""
+    """Who a file is of, by its path: a BIDS folder `sub-…`; a folder with a number, whose name begins the file's; else itself.
+
+    Without a number a folder is a collection: ct_train/ct_train_1001_image.nii.gz.
+    """
     path = PurePosixPath(name)
     for parent in path.parts[:-1]:
         if parent.startswith("sub-"):
             return parent
     for parent in reversed(path.parts[:-1]):
-        if path.name.lower().startswith(parent.lower()):
+        if path.name.lower().startswith(parent.lower()) and any(character.isdigit() for character in parent):
             return parent
     return stem_of(name)
 
