@@ -154,14 +154,16 @@ def _unpacked(layout: Layout) -> np.ndarray:
 
 def _inflate(file, into: memoryview) -> None:
     """Fills `into` with what the zlib stream or the gzip members in `file` hold, and looks at the check sum behind it."""
-    inflate, packed, filled = zlib.decompressobj(AUTOMATIC), b"", 0
+    inflate, packed, filled, beyond = zlib.decompressobj(AUTOMATIC), b"", 0, 0
     while filled < len(into) or not inflate.eof:
         packed = packed or file.read(CHUNK)
         if not packed:
             raise EOFError("it is cut off")
-        piece = inflate.decompress(packed, min(CHUNK, len(into) - filled) or 1)
-        if filled == len(into) and piece:
-            return  # more than was promised
+        piece = inflate.decompress(packed, min(CHUNK, len(into) - filled) or CHUNK)
+        if filled == len(into):
+            beyond, piece = beyond + len(piece), b""  # more than was promised, which a damaged stream may hold as well
+            if beyond > LONGEST_SKIP:
+                return
         into[filled : filled + len(piece)] = piece
         filled += len(piece)
         packed = inflate.unconsumed_tail

@@ -138,6 +138,19 @@ def test_a_packed_file_may_promise_what_deflate_can_hold_and_no_more(tmp_path):
         volume_shape(tmp_path / "b.nii.gz")
 
 
+def test_a_damaged_stream_that_holds_more_than_was_promised_is_refused(tmp_path):
+    header = bytearray(352)
+    header[:4], header[344:348], header[70:74] = struct.pack("<i", 348), b"n+1\0", struct.pack("<hh", 2, 8)
+    header[40:56], header[108:112] = struct.pack("<8h", 3, 20, 30, 10, 1, 1, 1, 1), struct.pack("<f", 352)
+    whole = bytearray(gzip.compress(bytes(header) + np.random.default_rng(0).bytes(2 * 6000)))
+    (tmp_path / "a.nii.gz").write_bytes(whole)
+    assert open_volume(tmp_path / "a.nii.gz").shape == (30, 20, 10)
+    whole[4000] ^= 255
+    (tmp_path / "a.nii.gz").write_bytes(whole)
+    with pytest.raises(DataError, match="data check"):
+        open_volume(tmp_path / "a.nii.gz")
+
+
 def test_a_picture_that_is_a_program_is_not_run(tmp_path):
     (tmp_path / "a.png").write_bytes(fuzz.hostile_pictures()["program.png"])
     with pytest.raises(DataError, match="cannot identify"):

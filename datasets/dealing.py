@@ -1,0 +1,66 @@
+"""Work dealt over processes, any of which may die without ending the rest."""
+
+import contextlib
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+
+
+def deal(function: Callable, tasks: Sequence[tuple], processes: int) -> Iterator[tuple[int, object, str]]:
+    """(number of the task, `function(*task)`, "") as they are done; (number, None, why) where that raised or ended its process.
+
+    A process works at one task at a time, so that it is known which one ended it; another process takes its place.
+    """
+    context = multiprocessing.get_context("fork")  # the function and its modules are there at once
+    waiting, idle, busy = deque(enumerate(tasks)), [], {}
+    try:
+        while waiting or busy:
+            while waiting and len(busy) < max(1, processes):
+                process, connection = idle.pop() if idle else _started(context, function)
+                number, task = waiting.popleft()
+                with contextlib.suppress(BrokenPipeError):  # it died idle; reading from it says so
+                    connection.send(task)
+                busy[connection] = (process, number)
+            for connection in wait(list(busy)):
+                process, number = busy.pop(connection)
+                try:
+                    result, why = connection.recv()
+                    idle.append((process, connection))
+                except (EOFError, OSError):
+                    process.join()
+                    result, why = None, f"the process that read it was ended ({_name(process.exitcode)})"
+                yield number, result, why
+    finally:
+        for process, connection in [*idle, *((process, connection) for connection, (process, _) in busy.items())]:
+            process.terminate()
+            process.join()
+            connection.close()
+
+
+def _started(context, function: Callable):
+    here, there = context.Pipe()
+    process = context.Process(target=_work, args=(function, there), daemon=True)
+    process.start()
+    there.close()  # the end of the process is then the end of the pipe
+    return process, here
+
+
+def _work(function: Callable, tasks: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that deals ends the others
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    while True:
+        try:
+            task = tasks.recv()
+        except EOFError:
+            return
+        try:
+            answer = (function(*task), "")
+        except Exception as error:
+            answer = (None, f"{type(error).__name__}: {error}")
+        tasks.send(answer)
+
+
+def _name(exit_code: int) -> str:
+    return signal.Signals(-exit_code).name if exit_code < 0 else f"exit code {exit_code}"
