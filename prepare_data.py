@@ -25,10 +25,12 @@ import tyro
 from rich.table import Table
 from tqdm import tqdm
 
-from datasets.pool import Died, in_processes
+from datasets.check import check_folder
+from datasets.check_printing import print_report
+from datasets.dealing import deal
 from datasets.prepared import PreparedData
 from datasets.sources import LABELS, Found, Source, find_sources
-from datasets.writing import prepare_source
+from datasets.writing import NoRoom, prepare_source
 from engine.config import parse
 from engine.errors import UserError, speaking_to_people
 from engine.tables import print_table
@@ -44,7 +46,7 @@ class PrepareConfig:
     collection: str = "volumes"  # what this data set is called ("" = as the folders directly below FOLDER are)
     data_path: str = "training_data_3D"  # root of volumes ("" = none are written)
     image_path: str = ""  # root of pictures: slices of the volumes, and pictures ("" = none are written)
-    output: str = "runs/check"  # folder of what --check finds
+    output: str = "runs/check"  # folder of the tables and pictures that --check makes ("" = none are written)
     overwrite: bool = False  # prepare anew what this collection has
     mirror: bool = False  # remove what FOLDER has no more; else that stays
     # who must not be recognised
@@ -79,9 +81,7 @@ def main(config: PrepareConfig) -> int:
         raise UserError("Name the folder with the data: python prepare_data.py FOLDER, or --check full FOLDER.")
     processes = config.processes or len(os.sched_getaffinity(0))
     if config.check:
-        from datasets.check import check_folder
-
-        return int(bool(check_folder(Path(config.folder), config.check, Path(config.output), processes).findings))
+        return look_at(Path(config.folder), config, processes)
     refuse_contradictions(config)
     found = find_sources(
         Path(config.folder), processes, config.include, config.exclude, config.subject, config.array, config.stack_pictures,
@@ -93,16 +93,27 @@ def main(config: PrepareConfig) -> int:
     announce(config, found, todo, data)
     with data, tqdm(total=sum(source.size() for source in todo), unit="B", unit_scale=True, desc="preparing") as bar:
         tasks = [(source, data.places[source.key]) for source in todo]
-        for number, result in in_processes(partial(prepare_source, config=config), tasks, processes):
+        for number, result, why in deal(partial(prepare_source, config=config), tasks, processes):
             bar.update(todo[number].size())
-            if isinstance(result, Died):
-                found.faults.append(f"{todo[number].files[0]} ended the process that prepared it; replace or remove the file.")
+            if isinstance(result, NoRoom):
+                raise UserError(f"{result}; what is done stays, and the same command goes on.")
+            if result is None:
+                found.faults.append(f"{todo[number].files[0]} cannot be prepared ({why}); replace or remove the file.")
             elif isinstance(result, str):
                 found.faults.append(result)
             else:
                 data.add(todo[number], result)
     show(config, found, data)
     return int(bool(found.faults))
+
+
+def look_at(folder: Path, config: PrepareConfig, processes: int) -> int:
+    """Checks a folder, and says and writes what was found. The exit code: 1 when something is wrong."""
+    report = check_folder(folder, config.check, Path(config.output) if config.output else None, processes)
+    print_report(report)
+    if config.output:
+        print(f"wrote {config.output}/findings.csv, facts.csv and a picture of each collection")
+    return int(bool(report.findings))
 
 
 def refuse_contradictions(config: PrepareConfig) -> None:

@@ -130,7 +130,9 @@ def _rows(contents: Contents, name: str, key: str) -> list[dict[str, str]]:
 def _name_persons(contents: Contents, cases: dict[tuple[str, str], dict[str, str]]) -> None:
     """Fills in `persons`, and the split of items that manifests alone give one."""
     for place, item in enumerate(contents.items):
-        row = contents.manifest.get(item.name) or cases.get((item.collection, Path(item.name).stem.rpartition("_")[0]), {})
+        stem = Path(item.name).stem  # of a picture: the case, or the case and the number of the slice
+        of_case = cases.get((item.collection, stem)) or cases.get((item.collection, stem.rpartition("_")[0]), {})
+        row = contents.manifest.get(item.name) or of_case
         # subjects of labels.csv are one list of names; manifests were made collection by collection
         said = [item.subject, row.get("subject") and f"{item.collection}/{row['subject']}", case_of(item)]
         contents.persons[item.name] = list(dict.fromkeys(name for name in said if name))

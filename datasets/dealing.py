@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 
+import torch
+
 
 def deal(function: Callable, tasks: Sequence[tuple], processes: int) -> Iterator[tuple[int, object, str]]:
     """(number of the task, `function(*task)`, "") as they are done; (number, None, why) where that raised or ended its process.
@@ -18,7 +20,7 @@ def deal(function: Callable, tasks: Sequence[tuple], processes: int) -> Iterator
     try:
         while waiting or busy:
             while waiting and len(busy) < max(1, processes):
-                process, connection = idle.pop() if idle else _started(context, function)
+                process, connection = idle.pop() if idle else _started(context, function, [c for _, c in idle] + list(busy))
                 number, task = waiting.popleft()
                 with contextlib.suppress(BrokenPipeError):  # it died idle; reading from it says so
                     connection.send(task)
@@ -39,15 +41,18 @@ def deal(function: Callable, tasks: Sequence[tuple], processes: int) -> Iterator
             connection.close()
 
 
-def _started(context, function: Callable):
+def _started(context, function: Callable, open_ends: list[Connection]):
     here, there = context.Pipe()
-    process = context.Process(target=_work, args=(function, there), daemon=True)
+    process = context.Process(target=_work, args=(function, there, [here, *open_ends]), daemon=True)
     process.start()
     there.close()  # the end of the process is then the end of the pipe
     return process, here
 
 
-def _work(function: Callable, tasks: Connection) -> None:
+def _work(function: Callable, tasks: Connection, open_ends: list[Connection]) -> None:
+    for end in open_ends:  # which a fork has, too; while it does, nobody notices that the one that deals was killed
+        end.close()
+    torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that deals ends the others
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     while True:

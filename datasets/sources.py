@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from . import dicom
+from .dealing import deal
 from .errors import DataError
 from .files import IMAGE_ENDINGS, SPLITS, VOLUME_ENDINGS, has_labels, read_labels
 from .foreign import Raw, of_file, of_pictures, of_stack, pages_of, shape_in
-from .pool import Died, in_processes
 from .reading import open_image, reason_of
 
 ARCHIVES = (".npz", ".h5", ".hdf5")
@@ -27,6 +27,7 @@ LABELS = (
     "*_label*", "*-label*", "*_seg.*", "*_seg-*", "*-seg.*", "*_gt.*", "*_mask.*", "*_mask_*", "segmentation-*",
     "*_segmentation*", "._*", "*labelsTr/*", "*labelsTs/*", "*labels/*", "*masks/*", "*segmentations/*",
 )  # fmt: skip
+HEADERS = 64  # that a process reads before it answers
 PIECES, PIECE = 64, 4096  # of a file, whose digest tells it from others
 
 
@@ -193,16 +194,30 @@ def _scan(root: Path, names: list[str], processes: int, found: Found, progress) 
     """The headers of all DICOM files."""
     images: list[dicom.Image] = []
     paths = [root / name for name in names]
-    for number, result in progress(in_processes(_header, paths, processes), total=len(paths), desc="headers", unit="file"):
-        if isinstance(result, Died):
-            found.faults.append(f"{paths[number]} cannot be read (the process that read its header ended); remove the file.")
-        elif isinstance(result, str):
-            found.faults.append(result)
-        elif not result:
-            found.left_out["DICOM files without pixels (reports, directories)"] += 1
-        else:
-            images += result
+    tasks = [(paths[first : first + HEADERS],) for first in range(0, len(paths), HEADERS)]
+    for number, results, why in progress(
+        deal(_headers, tasks, processes), total=len(tasks), desc="headers", unit_scale=HEADERS
+    ):
+        results = results or _one_by_one(tasks[number][0], why)
+        for result in results:
+            if isinstance(result, str):
+                found.faults.append(result)
+            elif not result:
+                found.left_out["DICOM files without pixels (reports, directories)"] += 1
+            else:
+                images += result
     return sorted(images, key=lambda image: (str(image.path), image.frame))
+
+
+def _headers(paths: list[Path]) -> list[list[dicom.Image] | str]:
+    return [_header(path) for path in paths]
+
+
+def _one_by_one(paths: list[Path], why: str) -> list[list[dicom.Image] | str]:
+    """The same when one of the files ended the process that read them."""
+    seen = {number: result for number, result, _ in deal(_header, [(path,) for path in paths], 1)}
+    lost = "{} cannot be read ({}); replace or remove the file."
+    return [lost.format(path, why) if seen[number] is None else seen[number] for number, path in enumerate(paths)]
 
 
 def _header(path: Path) -> list[dicom.Image] | str:

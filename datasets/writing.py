@@ -38,9 +38,12 @@ class Rows:
     notes: list[str]
 
 
-def prepare_source(task: tuple[Source, Place], config) -> Rows | str:
+class NoRoom(str):
+    """Why nothing more can be written, in place of what a worker made."""
+
+
+def prepare_source(source: Source, place: Place, config) -> Rows | str:
     """Writes the volumes, slices or picture of a source; or the sentence that says why it cannot be prepared."""
-    source, place = task
     try:
         raws = volumes_of(source, config.slice_axis, config.array)
         rows = Rows([], [], [])
@@ -64,9 +67,8 @@ def prepare_source(task: tuple[Source, Place], config) -> Rows | str:
         return str(error)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise DataError(f"{config.data_path or config.image_path} cannot be written ({error.strerror}); what is done "
-                            "stays, and the same command goes on.") from None  # fmt: skip
-        raise
+            return NoRoom(f"{error.filename or config.data_path} cannot be written ({error.strerror})")
+        return f"{source.files[0]} cannot be read ({error.strerror}); replace or remove the file."
     except MemoryError:
         return f"{source.files[0]} needs more memory than there is; use fewer --processes."
 

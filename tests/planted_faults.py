@@ -138,7 +138,7 @@ class Planted:
         self.faults["missing"].add("Prepared/case_04.npy")
         rows[5]["split"], rows[6]["split"], rows[6]["subject"] = "train", "test", "P5"
         self.faults["subject in two splits"] |= {"Prepared/case_05.npy", "Prepared/case_06.npy"}
-        with open(self.root / "Prepared/manifest.csv", "w", newline="") as file:
+        with open(self.root / "Prepared/manifest.csv", "w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, ["file", "subject", "split", "sha256", "spacing"])
             writer.writeheader()
             writer.writerows(rows)
@@ -147,9 +147,9 @@ class Planted:
         for name in ("IM0001", "series.dcm", "arrays.npz"):
             (self.root / "CT" / name).write_bytes(b"\0" * 128 + b"DICM")
             self.faults["not read"].add(f"CT/{name}")
-        (self.root / "README.txt").write_text("not data")
+        (self.root / "README.txt").write_text("not data", encoding="utf-8")
         pairs = [("CT/ct_100.npy", "A", "train"), ("MRI/mri_100.npy", "A", "test"), ("CT/ct_101.npy", "B", "valid")]
-        with open(self.root / "labels.csv", "w", newline="") as file:
+        with open(self.root / "labels.csv", "w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([["path", "label", "subject", "split"], *[[p, "", s, split] for p, s, split in pairs]])
         self.faults["subject in two splits"] |= {"CT/ct_100.npy", "MRI/mri_100.npy"}
 

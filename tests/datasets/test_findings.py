@@ -92,9 +92,9 @@ def test_contents_are_those_of_the_training_scripts_and_of_tables(tmp_path):
     for name in ("train/A/p1_07.png", "valid/A/p2_07.png", "A/v.npy", "A/data.raw", "A/.hidden.npy", "A/notes.txt", "A/x.dcm"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    (tmp_path / "A/manifest.csv").write_text("file,subject,split\nv.npy,s1,test\n")
-    (tmp_path / "A.manifest.csv").write_text("case,subject,split,pictures\np1,s1,train,1\n")
-    (tmp_path / "labels.csv").write_text("path,label,subject\nvalid/A/p2_07.png,,s9\n")
+    (tmp_path / "A/manifest.csv").write_text("file,subject,split\nv.npy,s1,test\n", encoding="utf-8")
+    (tmp_path / "A.manifest.csv").write_text("case,subject,split,pictures\np1,s1,train,1\n", encoding="utf-8")
+    (tmp_path / "labels.csv").write_text("path,label,subject\nvalid/A/p2_07.png,,s9\n", encoding="utf-8")
     contents = contents_of(tmp_path)
     assert [(one.name, one.collection, one.split) for one in contents.items] == [
         ("A/v.npy", "A", "test"),
@@ -109,7 +109,7 @@ def test_contents_are_those_of_the_training_scripts_and_of_tables(tmp_path):
 def test_tables_that_would_be_misread_are_findings(tmp_path):
     (tmp_path / "A").mkdir()
     (tmp_path / "A/v.npy").write_bytes(b"x")
-    (tmp_path / "labels.csv").write_text("path,label\nA/gone.npy,1\n")
+    (tmp_path / "labels.csv").write_text("path,label\nA/gone.npy,1\n", encoding="utf-8")
     (tmp_path / "A/manifest.csv").write_bytes("Größe".encode("latin-1"))
     found = findings_of([], contents_of(tmp_path))
     assert [finding.files for finding in found if finding.kind == "table"] == [("A/manifest.csv",), ("labels.csv",)]
@@ -118,6 +118,6 @@ def test_tables_that_would_be_misread_are_findings(tmp_path):
 def test_no_folder_and_no_data_are_one_sentence(tmp_path):
     with pytest.raises(DataError, match="gone is not a folder"):
         contents_of(tmp_path / "gone")
-    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "notes.txt").write_text("x", encoding="utf-8")
     with pytest.raises(DataError, match="holds no volumes and no pictures"):
         contents_of(tmp_path)
