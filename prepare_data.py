@@ -85,7 +85,7 @@ def main(config: PrepareConfig) -> int:
     refuse_contradictions(config)
     found = find_sources(
         Path(config.folder), processes, config.include, config.exclude, config.subject, config.array, config.stack_pictures,
-        config.least_slices, progress=partial(tqdm, leave=False),
+        config.least_slices, progress=partial(tqdm, leave=False, delay=1),
     )  # fmt: skip
     sources = [source for source in found.sources if config.image_path or not source.is_picture]
     data = PreparedData(config, sources)

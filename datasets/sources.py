@@ -28,7 +28,7 @@ LABELS = (
     "*_segmentation*", "._*", "*labelsTr/*", "*labelsTs/*", "*labels/*", "*masks/*", "*segmentations/*",
 )  # fmt: skip
 HEADERS = 64  # that a process reads before it answers
-PIECES, PIECE = 64, 4096  # of a file, whose digest tells it from others
+PIECES, PIECE = 16, 4096  # of a file, whose digest tells it from others
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def find_sources(
     array: str = "",
     stack_pictures: bool = False,
     least_slices: int = 3,
-    progress=lambda things, **_: things,
+    progress=lambda things, **about: things,
 ) -> Found:
     """All that can be prepared below `root`. subject: a pattern whose first group, in a path, tells the person.
 
@@ -105,10 +105,11 @@ def find_sources(
         else:
             found.left_out["files of other kinds (text, tables, …)"] += 1
     images = _scan(root, headers, processes, found, progress)
-    sources = _series(root, images, least_slices, found) + _files(root, others, array, stack_pictures, found)
+    sources = _series(root, images, least_slices, found) + _files(root, others, array, stack_pictures, found, progress)
     # a folder of splits tells the split, as it does in training
     splits = {"train", "valid", "test"} if (root / "train").is_dir() else set()
-    sources = [_placed(root, source, rows, subject, splits) for source in sources]
+    read = progress(sources, total=len(sources), desc="digests", unit="file")
+    sources = [_placed(root, source, rows, subject, splits) for source in read]
     found.sources = _without_duplicates(sources, found)
     if not found.sources and not found.faults:
         raise DataError(f"{root} has nothing to prepare ({_counted(found.left_out)}); --include and --exclude choose files.")
@@ -252,10 +253,10 @@ def _digest(words) -> str:
     return hashlib.blake2b("\n".join(words).encode(), digest_size=6).hexdigest()
 
 
-def _files(root: Path, names: list[str], array: str, stack_pictures: bool, found: Found) -> list[Source]:
+def _files(root: Path, names: list[str], array: str, stack_pictures: bool, found: Found, progress) -> list[Source]:
     sources: list[Source] = []
     of_folder: dict[str, list[str]] = {}
-    for name in names:
+    for name in progress(names, total=len(names), desc="headers", unit="file"):
         path = root / name
         try:
             if name.lower().endswith(IMAGE_ENDINGS):
