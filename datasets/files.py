@@ -30,6 +30,19 @@ class Item:
         """Why nothing can be learned from it, in a sentence; "" when it can. Reads all of it."""
         return fault_of(self.path, is_volume=self.path.name.lower().endswith(VOLUME_ENDINGS))
 
+    @staticmethod
+    def concerns(items: list["Item"]) -> list[tuple[bool, str]]:
+        """What their headers say is wrong with listed files: (whether such a file cannot be read at all, a sentence)."""
+        from .check import quick_findings
+        from .findings import CANNOT_BE_READ
+
+        path_of = {item.name: str(item.path) for item in items}
+        return [
+            (finding.kind in CANNOT_BE_READ, finding.sentence.replace(name, path_of.get(name, name), 1))
+            for finding in quick_findings(items)
+            for name in finding.files[:1]
+        ]
+
 
 def find_images(root: str | Path, splits: tuple[str, ...] = ("train", "")) -> list[Item]:
     """Pictures below `root`, sorted by name; only those below `train/`, `valid/`, … when such folders exist.

@@ -41,6 +41,9 @@ REMEDY = {
 }
 
 
+CANNOT_BE_READ = ("unreadable", "not a volume", "not real numbers", "empty")
+
+
 @dataclass(frozen=True)
 class Finding:
     """kind: a key of `REMEDY`. files: names relative to the root, of those that are concerned; sentence: names them too."""

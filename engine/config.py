@@ -58,6 +58,7 @@ class Config:
     compile: bool = False  # torch.compile of the residual blocks: minutes at the start, less time a step on GPUs
     sync_bn: Literal["pytorch", "none"] = "pytorch"  # batch statistics over all processes, or of each one's own
     on_bad_file: Literal["stop", "skip"] = "stop"  # skip: all files are read once before; the bad ones are left out and named
+    check_data: bool = True  # look at the headers of all files before the start, and say what seems wrong with them
     probed_files: int = 512  # labelled files, at most, whose nearest neighbours are scored every epoch (0 = none)
     checkpoint_minutes: float = 30.0  # save the state also within an epoch, every so many minutes (0 = never)
     checkpoint_freq: int = 25  # keep a copy of the checkpoint every so many epochs

@@ -25,6 +25,7 @@ class Listing:
     def __init__(self, on_bad_file: str, threads: int, memory: Path | None = None):
         self.skip, self.threads, self.memory = on_bad_file == "skip", max(1, threads), memory
         self.left_out: dict[str, str] = {}
+        self.looked_at: set[Path] = set()
         self.known: dict[str, list] = {}  # path → size, time of change, fault
         if self.skip and memory and memory.is_file():
             self.known = json.loads(memory.read_text(encoding="utf-8"))
@@ -40,6 +41,21 @@ class Listing:
         if self.skip:
             lists = [self._without_bad(items) for items in lists]
         return lists[0] if len(lists) == 1 else tuple(lists)
+
+    def concerns(self, found) -> list[str]:
+        """What the headers of files that were found say is wrong, in sentences; of each list once. Collective.
+
+        Raises `UserError` for a file that cannot be read at all, unless such files are left out.
+        """
+        lists = [found] if isinstance(found, list) else list(found)
+        new = [items for items in lists if items and not {item.path for item in items} <= self.looked_at]
+        self.looked_at |= {item.path for items in new for item in items}
+        said = of_first(lambda: [concern for items in new for concern in items[0].concerns(items)])
+        unreadable = [sentence for cannot_be_read, sentence in said if cannot_be_read]
+        if unreadable and not self.skip:
+            more = f" {len(unreadable) - 1} more are so." if len(unreadable) > 1 else ""
+            raise UserError(f"{unreadable[0]}{more} Replace or remove such files, or leave them out: --on_bad_file skip.")
+        return [sentence for cannot_be_read, sentence in said if not cannot_be_read]
 
     def save(self) -> None:
         """Keeps what was found; for the first process alone."""

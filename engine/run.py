@@ -44,6 +44,7 @@ from .tally import Tally
 from .weights import about_weights, refuse_unwritable, write_weights
 
 LOG_EVERY = 10
+MOST_CONCERNS = 5
 
 
 def start(config: Config, script: str) -> "Run":
@@ -82,7 +83,13 @@ class Run:
 
     def find(self, find, *args):
         """The files that `find(*args)` lists on the first process, without bad ones if `--on_bad_file` says so. Collective."""
-        return self.listing.find(find, *args)
+        found = self.listing.find(find, *args)
+        if self.config.check_data:
+            concerns = self.listing.concerns(found)
+            self.say(*(f"warning: {sentence}" for sentence in concerns[:MOST_CONCERNS]))
+            if len(concerns) > MOST_CONCERNS:
+                self.say(f"warning: and {len(concerns) - MOST_CONCERNS} more; prepare_data.py --check full tells all.")
+        return found
 
     def prepare(self, model: nn.Module, *loaders, **tracked) -> nn.Module:
         """Moves `model` to the device, makes its optimiser and schedule, and returns it wrapped for several processes.

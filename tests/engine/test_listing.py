@@ -24,6 +24,12 @@ class File:
             log.write(f"{self.name}\n")
         return f"{self.name} is bad" if b"bad" in self.path.read_bytes() else ""
 
+    @staticmethod
+    def concerns(items):
+        Path("asked.txt").write_text(" ".join(names(items)), encoding="utf-8")
+        seen = [(item.name, item.path.read_text(encoding="utf-8")) for item in items]
+        return [("bad" in text, f"{name} is {text}.") for name, text in seen if text != "good"]
+
 
 def found(*contents):
     """Relative paths: each process looks for them where it stands."""
@@ -45,6 +51,17 @@ def names(items):
 def test_stop_reads_nothing_beforehand():
     assert names(Listing("stop", 2).find(found, "good", "bad")) == ["0.x", "1.x"]
     assert not Path("read.txt").exists()
+
+
+def test_headers_that_cannot_be_read_end_the_run_at_its_start_and_others_are_told_once():
+    listing = Listing("stop", 1)
+    items = listing.find(found, "good", "odd")
+    assert listing.concerns(items) == ["1.x is odd."]
+    Path("asked.txt").unlink()
+    assert listing.concerns(items[:1]) == [] and not Path("asked.txt").exists()
+    with pytest.raises(UserError, match=r"2.x is bad. 1 more are so. Replace .* --on_bad_file skip"):
+        listing.concerns(listing.find(found, "good", "odd", "bad", "bad"))
+    assert Listing("skip", 1).concerns(items) == ["1.x is odd."]
 
 
 def test_skip_leaves_out_what_has_a_fault_and_says_why():

@@ -14,9 +14,11 @@ from PIL import Image
 from six_scripts import script_flags
 
 from datasets.draws import keys, permutation
+from datasets.files import find_volumes
 from engine.checkpoint import load_checkpoint
-from engine.config import parse
+from engine.config import Config, parse
 from engine.errors import UserError
+from engine.run import start
 from models.weight_files import read_weights
 
 COMMON = "--arch resnet18 --precision fp32 --warmup_epochs 0 --base_lr 1e-3 --epochs 1 --workers 0".split()
@@ -142,3 +144,22 @@ def test_a_loss_that_is_no_number_names_the_files_of_its_batch_and_the_good_stat
     assert "checkpoints" in str(stop.value)
     state = load_checkpoint(here / "runs/mask_swav_3D/checkpoints")
     assert all(value.isfinite().all() for value in state["model"].values())
+
+
+def test_what_headers_tell_is_said_before_the_training_starts(tmp_path, monkeypatch, capsys):
+    make_data(tmp_path, volumes=10)
+    monkeypatch.chdir(tmp_path)
+    for path in sorted((tmp_path / "volumes").glob("*/*.npy"))[:3]:
+        volume = np.load(path)
+        np.save(path, np.tile(volume, (3, 3, 1)))
+    np.save(tmp_path / "volumes/a/00.npy", np.moveaxis(np.load(tmp_path / "volumes/a/00.npy"), -1, 0))
+    found = find_volumes("volumes")
+    run_ = start(parse(Config, ["--checkpoint_name", "x.pth"]), "any.py")
+    assert run_.find(find_volumes, "volumes") == found
+    assert "warning: volumes/a/00.npy" in capsys.readouterr().out
+    (tmp_path / "volumes/a/02.npy").write_bytes(b"")
+    with pytest.raises(UserError, match=r"volumes/a/02.npy has no bytes.*--on_bad_file skip"):
+        start(run_.config, "any.py").find(find_volumes, "volumes")
+    quiet = start(parse(Config, ["--checkpoint_name", "x.pth", "--no_check_data"]), "any.py")
+    quiet.find(find_volumes, "volumes")
+    assert "warning" not in capsys.readouterr().out and not (tmp_path / "runs").exists()

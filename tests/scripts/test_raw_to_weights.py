@@ -38,7 +38,7 @@ def write_raw(raw: Path) -> None:
         nibabel.save(label, raw / f"nifti/la{number}_label.nii.gz")
     for number, volume in enumerate(real_or_made("ACDC", "npz", 4)):
         np.savez_compressed(raw / f"arrays/patient{number // 2:03d}_frame{number % 2:02d}.npz", image=volume, label=volume > 99)
-    brains = real_or_made("IBSR18", "nii.gz", 4)
+    brains = real_or_made("IBSR18", "nii.gz", 5)
     affine = np.array([[0, 1.5, 0.1, -70], [1.5, 0, 0, -90], [0, -0.1, 1.5, -40], [0, 0, 0, 1]])
     affine[:3, 2] = np.cross(affine[:3, 1], affine[:3, 0]) / 1.5
     for number, volume in enumerate(brains[:2]):
@@ -48,7 +48,7 @@ def write_raw(raw: Path) -> None:
     pages = [Image.fromarray(np.ascontiguousarray(brains[3][:, :, i]).astype(np.uint16)) for i in range(brains[3].shape[2])]
     pages[0].save(raw / "other/brain.tif", save_all=True, append_images=pages[1:])
     with h5py.File(raw / "other/brain.h5", "w") as file:
-        file["image"] = brains[0][:, :, ::-1]
+        file["image"] = brains[4]
 
 
 def short_run(folder: Path) -> list[str]:
