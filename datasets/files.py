@@ -2,6 +2,8 @@
 
 import csv
 import hashlib
+import os
+import stat
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +142,7 @@ def _find(root: str | Path, endings: tuple[str, ...], what: str, splits: tuple[s
     labels = read_labels(root)
     folders = {"train", "valid", "test"} if (root / "train").is_dir() else set()
     items = []
-    for path in sorted(p for p in root.rglob("*") if p.name.lower().endswith(endings) and not p.is_dir()):
+    for path in sorted(p for p in root.rglob("*") if p.name.lower().endswith(endings) and _may_be_read(p)):
         parts = path.relative_to(root).parts
         row = labels.get("/".join(parts), {})
         folder = parts[0] if folders else ""
@@ -152,3 +154,14 @@ def _find(root: str | Path, endings: tuple[str, ...], what: str, splits: tuple[s
     if not items:
         raise DataError(f"{root} has no {what} to read (split {' or '.join(s for s in splits if s) or 'any'}).")
     return sorted(items, key=lambda item: item.name)
+
+
+def _may_be_read(path: Path) -> bool:
+    """Whether it is a file, and no folder nor a pipe, which would wait for somebody to write into it.
+
+    A link to nothing counts as a file: reading it says what is wrong, leaving it out would say nothing.
+    """
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return True

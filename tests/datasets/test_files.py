@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -76,3 +78,11 @@ def test_a_table_of_labels_that_would_be_misread_is_refused(tmp_path, table, mes
     (tmp_path / "labels.csv").write_bytes(table if isinstance(table, bytes) else table.encode())
     with pytest.raises(DataError, match=message):
         find_volumes(tmp_path)
+
+
+def test_a_pipe_is_no_file_and_a_broken_link_is_one_that_will_be_named(tmp_path):
+    write_images(tmp_path, ["1.png"])
+    os.mkfifo(tmp_path / "2.png")
+    (tmp_path / "3.png").symlink_to(tmp_path / "2.png")
+    (tmp_path / "4.png").symlink_to(tmp_path / "nowhere.png")
+    assert [item.name for item in find_images(tmp_path)] == ["1.png", "4.png"]
