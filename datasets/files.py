@@ -4,6 +4,7 @@ import csv
 import hashlib
 import os
 import stat
+import zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,13 +127,19 @@ def thinned(items: list[Item], most: int) -> list[Item]:
 
 def summary(items: list[Item], what: str, count: int) -> dict:
     """What a run learns from, for its weight file: `count` pieces, files a collection, the SHA-256 of all names in order."""
-    names = hashlib.sha256("\n".join(item.name for item in items).encode()).hexdigest()
-    return {"what": what, "items": count, "collections": dict(Counter(item.collection for item in items)), "names": names}
+    names = hashlib.sha256(_bytes_of("\n".join(item.name for item in items))).hexdigest()
+    collections = Counter(_bytes_of(item.collection).decode("utf-8", "replace") for item in items)
+    return {"what": what, "items": count, "collections": dict(collections), "names": names}
 
 
 def hash_of(name: str, purpose: str) -> float:
     """A number in [0, 1) that depends on the name and the purpose alone."""
-    return float(uniform(keys(purpose, name), 1)[0])
+    return float(uniform(keys(purpose, zlib.crc32(_bytes_of(name))), 1)[0])
+
+
+def _bytes_of(name: str) -> bytes:
+    """A name as the disk has it; Linux takes any bytes for one, and Python keeps those that are no UTF-8 as surrogates."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 def _find(root: str | Path, endings: tuple[str, ...], what: str, splits: tuple[str, ...]) -> list[Item]:

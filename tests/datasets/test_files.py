@@ -1,11 +1,13 @@
+import hashlib
 import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from datasets.draws import keys, uniform
 from datasets.errors import DataError
-from datasets.files import find_images, find_pictures, find_volumes
+from datasets.files import find_images, find_pictures, find_volumes, hash_of, summary
 
 
 def write_images(root, names):
@@ -86,3 +88,14 @@ def test_a_pipe_is_no_file_and_a_broken_link_is_one_that_will_be_named(tmp_path)
     (tmp_path / "3.png").symlink_to(tmp_path / "2.png")
     (tmp_path / "4.png").symlink_to(tmp_path / "nowhere.png")
     assert [item.name for item in find_images(tmp_path)] == ["1.png", "4.png"]
+
+
+def test_a_name_that_is_no_utf8_is_counted_and_hashed_like_others(tmp_path):
+    write_images(tmp_path, ["a/1.png"])
+    os.rename(os.fsencode(tmp_path / "a"), os.fsencode(tmp_path) + b"/m\xfcller")
+    items = find_images(tmp_path)
+    about = summary(items, "pictures", 1)
+    assert about["names"] == hashlib.sha256(b"m\xfcller/1.png").hexdigest()
+    assert about["collections"] == {"m\ufffdller": 1}  # which a model card in UTF-8 can hold
+    assert 0 <= hash_of(items[0].name, "thinned") < 1
+    assert hash_of("m\u00fcller", "split") == uniform(keys("split", "m\u00fcller"), 1)[0]
