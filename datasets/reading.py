@@ -6,8 +6,10 @@ import numpy as np
 from PIL import Image
 
 from .errors import DataError
+from .fit import compact
 from .formats import array_of, layout_of
 
+SPARE = np.float32(2**20)  # the sum of so many values must be finite, too: shrinking a plane averages them
 PICTURES = ("PNG", "JPEG", "TIFF", "BMP")  # PIL knows others, some of which start programs
 
 
@@ -59,7 +61,10 @@ def refuse_nonfinite(path: Path, *values) -> None:
     for value in values:
         value = np.asarray(value)
         if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise DataError(f"{path} holds NaN or infinite values; replace them by numbers, such as the value of air.")
+            raise DataError(
+                f"{path} holds NaN or infinite values (in float32, which training computes in); replace them by numbers, "
+                "such as the value of air."
+            )
 
 
 def refuse_constant(path: Path, part: np.ndarray, volume: np.ndarray) -> None:
@@ -72,7 +77,9 @@ def fault_of(path: Path, is_volume: bool) -> str:
     """Why nothing can be learned from a file, in a sentence; "" when it can. Reads all of it."""
     try:
         pixels = open_volume(path) if is_volume else read_image(path)
-        refuse_nonfinite(path, pixels.min(), pixels.max())  # NaN is the least and the largest where there is one
+        extremes = np.stack([pixels.min(), pixels.max()])  # NaN is the least and the largest where there is one
+        with np.errstate(over="ignore"):
+            refuse_nonfinite(path, compact(extremes) * SPARE)  # in the type that training has them in
         if is_volume:
             refuse_constant(path, pixels, pixels)
     except DataError as error:

@@ -4,7 +4,7 @@ import SimpleITK
 from PIL import Image
 
 from datasets.errors import DataError
-from datasets.reading import open_volume, read_image, volume_shape
+from datasets.reading import fault_of, open_volume, read_image, volume_shape
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".mha", ".nrrd"])
@@ -69,3 +69,22 @@ def test_values_that_are_no_numbers_are_refused_with_their_file(tmp_path):
     for read in (lambda: Pictures([], [item]).read(1), lambda: VolumeDataset([item], (4, 8, 8), 0)[0, 0]):
         with pytest.raises(DataError, match=r"1\.npy holds NaN"):
             read()
+
+
+@pytest.mark.parametrize("value", [1e39, -1e39, 3e38, np.nan, np.inf])
+def test_the_check_finds_what_training_would_stop_at(tmp_path, value):
+    from datasets.files import Item
+    from datasets.volumes import VolumeDataset
+
+    volume = np.ones((16, 16, 4))
+    volume[:2, :2] = value
+    np.save(tmp_path / "1.npy", volume)
+    with np.errstate(all="ignore"), pytest.raises(DataError) as stopped:
+        VolumeDataset([Item(tmp_path / "1.npy", "1.npy", "")], (4, 8, 8), 0)[0, 0]
+    assert fault_of(tmp_path / "1.npy", is_volume=True) == str(stopped.value)
+
+
+def test_large_numbers_that_float32_holds_are_no_fault(tmp_path):
+    np.save(tmp_path / "1.npy", np.array([0, 2**62], np.int64).reshape(1, 1, 2))
+    np.save(tmp_path / "2.npy", np.array([0, 1e30]).reshape(1, 1, 2))
+    assert not fault_of(tmp_path / "1.npy", is_volume=True) and not fault_of(tmp_path / "2.npy", is_volume=True)

@@ -106,7 +106,8 @@ def test_a_file_that_turns_out_bad_in_the_loop_is_one_sentence_of_the_rank_that_
     assert stop.value.code == 2
     assert (
         capsys.readouterr().err.strip()
-        == "error: v/1.npy holds NaN or infinite values; replace them by numbers, such as the value of air."
+        == "error: v/1.npy holds NaN or infinite values (in float32, which training computes in); replace them by numbers, "
+        "such as the value of air."
     )
 
 
