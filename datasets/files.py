@@ -6,6 +6,7 @@ import os
 import stat
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,11 +126,15 @@ def thinned(items: list[Item], most: int) -> list[Item]:
     return sorted(chosen, key=lambda item: item.name)
 
 
-def summary(items: list[Item], what: str, count: int) -> dict:
-    """What a run learns from, for its weight file: `count` pieces, files a collection, the SHA-256 of all names in order."""
+def summary(items: list[Item], what: str, count: int, depths: Sequence[int] = ()) -> dict:
+    """What a run learns from, for its weight file: `count` pieces, files a collection, the SHA-256 of all names in order.
+
+    depths: slices a volume, where numbers of slices count; their SHA-256 tells when volumes were replaced by others.
+    """
     names = hashlib.sha256(_bytes_of("\n".join(item.name for item in items))).hexdigest()
     collections = Counter(_bytes_of(item.collection).decode("utf-8", "replace") for item in items)
-    return {"what": what, "items": count, "collections": dict(collections), "names": names}
+    about = {"what": what, "items": count, "collections": dict(collections), "names": names}
+    return {**about, "depths": hashlib.sha256(" ".join(map(str, depths)).encode()).hexdigest()} if len(depths) else about
 
 
 def hash_of(name: str, purpose: str) -> float:

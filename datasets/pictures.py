@@ -12,7 +12,7 @@ from .files import Item, summary
 from .fit import compact, fit_volume, robust_range
 from .image_views import multi_crop
 from .picture_store import PictureStore
-from .reading import open_volume, read_image, refuse_constant, refuse_nonfinite, volume_shape
+from .reading import open_volume, read_image, refuse_constant, refuse_nonfinite, refuse_other_depth, volume_shape
 from .volumes import on_host, widest_type
 
 TYPE_RANGES = {np.dtype(np.uint8): (0.0, 255.0), np.dtype(np.uint16): (0.0, 65535.0)}
@@ -27,8 +27,8 @@ class Pictures:
     def __init__(self, images: list[Item], volumes: list[Item] = (), whole_range: bool = False):
         self.images, self.volumes, self.whole_range = list(images), list(volumes), whole_range
         self.store: PictureStore | None = None  # of decoded images
-        depths = [volume_shape(item.path)[2] for item in self.volumes]
-        self.first_slices = len(self.images) + np.concatenate([[0], np.cumsum(depths, dtype=np.int64)])
+        self.depths = [volume_shape(item.path)[2] for item in self.volumes]
+        self.first_slices = len(self.images) + np.concatenate([[0], np.cumsum(self.depths, dtype=np.int64)])
 
     def __len__(self) -> int:
         return int(self.first_slices[-1])
@@ -37,7 +37,9 @@ class Pictures:
         """(H, W) pixels in a compact type, and their intensity range (that of the whole volume for a slice)."""
         if index < len(self.images):
             return (self.store and self.store.read(index)) or self._decode(index)
-        path, number = self._slice(index)
+        volume, number = self._slice(index)
+        path = self.volumes[volume].path
+        refuse_other_depth(path, _opened(path), self.depths[volume])
         pixels = _own(_opened(path)[:, :, number])
         refuse_nonfinite(path, pixels, *_range_of(path))
         return pixels, _range_of(path)
@@ -46,12 +48,13 @@ class Pictures:
         """The file, and the slice of it, that a picture is read from."""
         if index < len(self.images):
             return str(self.images[index].path)
-        path, number = self._slice(index)
-        return f"{path} (slice {number})"
+        volume, number = self._slice(index)
+        return f"{self.volumes[volume].path} (slice {number})"
 
-    def _slice(self, index: int) -> tuple[Path, int]:
+    def _slice(self, index: int) -> tuple[int, int]:
+        """The number of the volume, and of the slice in it."""
         volume = int(np.searchsorted(self.first_slices, index, side="right")) - 1
-        return self.volumes[volume].path, index - int(self.first_slices[volume])
+        return volume, index - int(self.first_slices[volume])
 
     def _decode(self, index: int) -> tuple[np.ndarray, tuple[float, float]]:
         pixels = _own(read_image(self.images[index].path))
@@ -92,7 +95,7 @@ class CropDataset(Dataset):
         return len(self.pictures)
 
     def summary(self) -> dict:
-        return summary(self.pictures.images + self.pictures.volumes, "pictures", len(self))
+        return summary(self.pictures.images + self.pictures.volumes, "pictures", len(self), self.pictures.depths)
 
     def name_of(self, index: int) -> str:
         return self.pictures.name_of(index)

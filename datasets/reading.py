@@ -73,6 +73,14 @@ def refuse_constant(path: Path, part: np.ndarray, volume: np.ndarray) -> None:
         raise DataError(f"{path} has the same value, {volume.min()}, in every voxel; replace or remove the file.")
 
 
+def refuse_other_depth(path: Path, volume: np.ndarray, depth: int) -> None:
+    """Raises `DataError` when a volume has not the `depth` slices that were counted when the run began."""
+    if volume.shape[2] != depth:
+        raise DataError(
+            f"{path} has {volume.shape[2]} slices, had {depth} when the run began: it was replaced; put the former file back."
+        )
+
+
 def fault_of(path: Path, is_volume: bool) -> str:
     """Why nothing can be learned from a file, in a sentence; "" when it can. Reads all of it."""
     try:

@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 from .draws import keys, uniform
 from .files import Item, summary
 from .fit import fit_volume
-from .reading import open_volume, refuse_constant, refuse_nonfinite, volume_shape
+from .reading import open_volume, refuse_constant, refuse_nonfinite, refuse_other_depth, volume_shape
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -22,12 +22,13 @@ class VolumeDataset(Dataset):
         self, items: list[Item], target_shape: tuple[int, int, int], seed: int, fit: str = "shrink", centred: bool = False
     ):
         self.items, self.target_shape, self.seed, self.fit, self.centred = items, target_shape, seed, fit, centred
+        self._depths: list[int] = []  # known where somebody counts slices
 
     def __len__(self) -> int:
         return len(self.items)
 
     def summary(self) -> dict:
-        return summary(self.items, "volumes", len(self))
+        return summary(self.items, "volumes", len(self), self._depths)
 
     def name_of(self, index: int) -> str:
         """The file that an item is read from."""
@@ -35,13 +36,16 @@ class VolumeDataset(Dataset):
 
     def depths(self) -> list[int]:
         """The number of slices of every volume, from the headers."""
-        return [volume_shape(item.path)[2] for item in self.items]
+        self._depths = self._depths or [volume_shape(item.path)[2] for item in self.items]
+        return self._depths
 
     def __getitem__(self, place: tuple[int, int]) -> dict:
         index, turn = place
         draws = None if self.centred else uniform(keys(self.seed, "place", turn, index), 3)
         path = self.items[index].path
         volume = open_volume(path)
+        if self._depths:
+            refuse_other_depth(path, volume, self._depths[index])
         fitted = fit_volume(volume, self.target_shape, draws, self.fit)
         refuse_nonfinite(path, fitted.slices, fitted.low, fitted.high)
         refuse_constant(path, fitted.slices.numpy(), volume)

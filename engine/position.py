@@ -40,6 +40,12 @@ class Position:
         names = [[loader["names"] for loader in of.data] for of in (self, now)]
         if self.data and names[0] != names[1]:
             raise UserError(f"{folder} holds a run that learns from other files ({_count(self)}, now {_count(now)}); {HOW}.")
+        # numbers of slices are rows of banks and codes; what an earlier version did not write down is not asked for
+        if any(then[key] != of.get(key) for then, of in zip(self.data, now.data) for key in ("items", "depths") if key in then):
+            raise UserError(
+                f"{folder} holds a run of volumes that had other numbers of slices ({_count(self)}, now {_count(now)}); put "
+                f"the former files back, {HOW}."
+            )
         if list(self.inputs.values()) != list(now.inputs.values()):
             paths = [path for path, digest in now.inputs.items() if digest not in self.inputs.values()]
             raise UserError(f"{folder} holds a run that started from another {', '.join(paths) or 'file'}; {HOW}.")

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from .deepcluster import IGNORED
 from .distributed import all_sum, gather_rows, rank, world_size
+from .errors import ClusteringError
 from .kmeans import spherical_kmeans
 from .precision import at_least_float32
 
@@ -102,7 +103,12 @@ class MemoryBank:
         return {"table": table, "written": self.written.cpu(), "clusters": [of_head.cpu() for of_head in self.clusters]}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Takes this rank's rows out of a state that any number of ranks wrote."""
+        """Takes this rank's rows out of a state that any number of ranks wrote. Raises ClusteringError for a bank of others."""
+        if state["written"].shape != self.written.shape:
+            raise ClusteringError(
+                f"the saved bank has {state['written'].shape[1]} rows for each of {state['written'].shape[0]} crops, the data "
+                f"now give {self.written.shape[1]} for {self.written.shape[0]}; go back to the data that it was made of."
+            )
         self.table[:, :-1].copy_(state["table"][:, self.own.cpu()])
         self.written.copy_(state["written"])
         self.clusters = [of_head.to(self.written.device) for of_head in state.get("clusters", [])]

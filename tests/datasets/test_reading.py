@@ -88,3 +88,22 @@ def test_large_numbers_that_float32_holds_are_no_fault(tmp_path):
     np.save(tmp_path / "1.npy", np.array([0, 2**62], np.int64).reshape(1, 1, 2))
     np.save(tmp_path / "2.npy", np.array([0, 1e30]).reshape(1, 1, 2))
     assert not fault_of(tmp_path / "1.npy", is_volume=True) and not fault_of(tmp_path / "2.npy", is_volume=True)
+
+
+@pytest.mark.parametrize("depth", [3, 9])
+def test_a_volume_replaced_by_one_of_another_depth_while_slices_are_counted_is_named(tmp_path, depth):
+    from datasets.files import Item
+    from datasets.pictures import CropDataset, Pictures
+    from datasets.volumes import VolumeDataset
+
+    np.save(tmp_path / "1.npy", np.arange(8 * 8 * 6).reshape(8, 8, 6))
+    item = Item(tmp_path / "1.npy", "1.npy", "")
+    crops = CropDataset(Pictures([], [item]), 0, (1,), (8,), (0.5,), (1.0,))
+    volumes = VolumeDataset([item], (4, 8, 8), 0)
+    assert volumes.depths() == [6] and volumes.summary()["depths"] == crops.summary()["depths"]
+    np.save(tmp_path / "1.npy", np.arange(8 * 8 * depth).reshape(8, 8, depth))
+    for dataset, place in [(crops, (5, 0)), (volumes, (0, 0))]:
+        with pytest.raises(DataError, match=rf"1\.npy has {depth} slices, had 6 when the run began"):
+            dataset[place]
+    other = CropDataset(Pictures([], [item]), 0, (1,), (8,), (0.5,), (1.0,)).summary()
+    assert other["names"] == crops.summary()["names"] and other["depths"] != crops.summary()["depths"]
