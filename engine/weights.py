@@ -55,11 +55,16 @@ def about_weights(path: Path) -> dict:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception:  # whatever it is, it is not ours: the reader of weights says what is wrong with it
         return {}
-    about = getattr(content, "_metadata", {}).get(_OURS, {}) if isinstance(content, OrderedDict) else content
-    about = {key: value for key, value in about.items() if key != "model"} if isinstance(about, dict) else {}
-    if about.get("format_version", 0) > FORMAT_VERSION:
-        raise UserError(f"{path} was written by a newer version (format {about['format_version']}); update this one.")
-    return about if "format_version" in about else {}
+    about = content
+    if isinstance(content, OrderedDict):
+        metadata = getattr(content, "_metadata", None)
+        about = metadata.get(_OURS) if isinstance(metadata, dict) else None
+    version = about.get("format_version") if isinstance(about, dict) else None
+    if not isinstance(version, int):  # ours have a whole number there
+        return {}
+    if version > FORMAT_VERSION:
+        raise UserError(f"{path} was written by a newer version (format {version}); update this one.")
+    return {key: value for key, value in about.items() if key != "model"}
 
 
 def refuse_foreign(path: Path, run_id: str | None, overwrite: bool) -> None:

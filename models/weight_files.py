@@ -136,7 +136,12 @@ def _content(path: Path) -> tuple[object, dict]:
         raise
     except Exception as error:
         raise WeightsError(f"{path} is no weight file that can be read ({_reason(error)}); replace it.") from None
-    return content, getattr(content, "_metadata", {}).get(OURS, {})
+    return content, _mapping(_mapping(getattr(content, "_metadata", None)).get(OURS))
+
+
+def _mapping(value) -> dict:
+    """What a stranger may have put there, if it is of the kind that belongs there."""
+    return value if isinstance(value, dict) else {}
 
 
 def _refuse_other_files(path: Path, start: bytes) -> None:
@@ -165,7 +170,7 @@ def _safetensors(path: Path) -> tuple[dict, dict]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-        return load_file(path), json.loads(metadata.get(OURS, "{}"))
+        return load_file(path), _mapping(json.loads(metadata.get(OURS, "{}")))
     except (safetensors.SafetensorError, ValueError) as error:
         raise WeightsError(f"{path} is no safetensors file that can be read ({_reason(error)}); replace it.") from None
 

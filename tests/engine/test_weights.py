@@ -1,3 +1,5 @@
+from collections import OrderedDict
+
 import pytest
 import torch
 import torchvision
@@ -42,3 +44,12 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path):
     torch.save({"format_version": 99, "model": {}}, tmp_path / "new.pth")
     with pytest.raises(UserError, match="newer version"):
         about_weights(tmp_path / "new.pth")
+
+
+@pytest.mark.parametrize("metadata", [["joint_ssl"], {"joint_ssl": [1]}, {"joint_ssl": {"format_version": "x"}}])
+def test_what_a_file_says_of_itself_in_another_form_is_not_ours(tmp_path, metadata):
+    state = OrderedDict(w=torch.ones(2))
+    state._metadata = metadata
+    torch.save(state, tmp_path / "a.pth")
+    torch.save({"format_version": "x", "model": {}}, tmp_path / "b.pth")
+    assert about_weights(tmp_path / "a.pth") == about_weights(tmp_path / "b.pth") == {}

@@ -2,6 +2,7 @@ import json
 import pickle
 import random
 import struct
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -217,6 +218,15 @@ def test_what_is_missing_unexpected_or_of_another_shape_is_named(files, tmp_path
 def test_packed_tensors_are_refused_before_they_are_unpacked(tmp_path):
     (tmp_path / "a.pth").write_bytes(fuzz.hostile_weights()["bomb.pth"])
     with pytest.raises(WeightsError, match="packed tensors"):
+        read_weights(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("metadata", [["joint_ssl"], {"joint_ssl": [1]}, {"joint_ssl": {"format_version": "x"}}])
+def test_what_a_file_says_of_itself_in_another_form_is_passed_over_or_refused(tmp_path, metadata):
+    state = OrderedDict(w=torch.ones(2))
+    state._metadata = metadata
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"a\.pth (holds no weights that are known|is laid out as no file)"):
         read_weights(tmp_path / "a.pth")
 
 
