@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
 
 from .errors import DataError
+from .formats import half_of_memory
 
 TAGS = [
     "SOPInstanceUID", "SeriesInstanceUID", "PatientID", "Modality", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated",
@@ -32,9 +34,9 @@ warnings.filterwarnings("ignore", module="pydicom")
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 ORDER = ("TemporalPositionIdentifier", "EchoTime", "DiffusionBValue", "TriggerTime", "AcquisitionNumber", "InstanceNumber")
-DECODED_BY_PYDICOM = {  # plain, deflated, run lengths
-    "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.5",
-}  # fmt: skip
+PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+DECODED_BY_PYDICOM = {*PLAIN, "1.2.840.10008.1.2.5"}  # run lengths
+DEFLATED = "1.2.840.10008.1.2.1.99"
 EXACT = 0.01  # mm, within which positions must lie where the affine says
 TILTED = 0.1  # degrees
 
@@ -90,6 +92,9 @@ class Stack:
 def images_of(path: Path) -> list[Image]:
     """The images of a DICOM file; none for what is no DICOM image (reports, directories). Raises `DataError`."""
     try:
+        if read_file_meta_info(path).get("TransferSyntaxUID") == DEFLATED:
+            # header and pixels are one stream, which pydicom unpacks whole before anybody has seen a size in it
+            raise _Impossible("it is deflated as a whole; save it uncompressed, with dcmconv of DCMTK")
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
         return _images(path, header)
     except InvalidDicomError:
@@ -152,9 +157,8 @@ def _refuse_impossible(path: Path, header, count: int, shape: tuple[int, int]) -
     size = count * shape[0] * shape[1] * int(header.get("BitsAllocated", 16)) // 8
     if min(count, *shape) < 1:
         raise _Impossible(f"{count} frames of {shape[0]} x {shape[1]} pixels")
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    plain = str(header.file_meta.TransferSyntaxUID) in ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
-    if size > (os.path.getsize(path) if plain else memory / 2):
+    plain = str(header.file_meta.TransferSyntaxUID) in PLAIN
+    if size > (os.path.getsize(path) if plain else half_of_memory()):
         raise _Impossible(f"its header promises {size} bytes of pixels")
 
 

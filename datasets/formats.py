@@ -20,6 +20,7 @@ from .geometry import meta_image_affine, nifti_affine, nrrd_affine
 LONGEST_HEADER = 2**20  # bytes of text
 LONGEST_SKIP = 2**28  # bytes before the voxels: extensions hold DICOM headers and histories
 INFLATION = 1032  # deflate makes at most so many bytes of one
+LARGEST_SLICE = 2**28  # pixels, a gigabyte in float32: a file with holes promises more than the disk holds
 
 NIFTI_TYPES = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
@@ -76,7 +77,7 @@ class Layout:
     @property
     def rows_first(self) -> tuple[int, int, int]:
         """(H, W, C)."""
-        first, second, slices = self.shape
+        first, second, slices = self.shape[:3]
         return (second, first, slices) if self.xyz else self.shape
 
     @property
@@ -138,9 +139,15 @@ def _refuse_impossible(layout: Layout, axes: tuple[int, ...]) -> None:
     held = os.path.getsize(layout.file) - (layout.offset or 0)
     if layout.skip + layout.size > held * (INFLATION if layout.packed else 1):
         raise ValueError(f"its header promises {layout.size} bytes of voxels, which {max(held, 0)} bytes cannot hold")
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if (layout.packed or layout.scaled) and layout.size > memory / 2:
+    if layout.rows_first[0] * layout.rows_first[1] > LARGEST_SLICE:
+        raise ValueError(f"its slices have {layout.rows_first[0]} x {layout.rows_first[1]} pixels, over {LARGEST_SLICE}")
+    if (layout.packed or layout.scaled) and layout.size > half_of_memory():
         raise ValueError(f"{layout.size} bytes of voxels are over half of the memory; store it as NPY")
+
+
+def half_of_memory() -> int:
+    """Bytes; no more are allocated because a file says so."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def _unpacked(layout: Layout) -> np.ndarray:

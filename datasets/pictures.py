@@ -12,7 +12,15 @@ from .files import Item, summary
 from .fit import compact, fit_volume, robust_range
 from .image_views import multi_crop
 from .picture_store import PictureStore
-from .reading import open_volume, read_image, refuse_constant, refuse_nonfinite, refuse_other_depth, volume_shape
+from .reading import (
+    held_by_memory,
+    open_volume,
+    read_image,
+    refuse_constant,
+    refuse_nonfinite,
+    refuse_other_depth,
+    volume_shape,
+)
 from .volumes import on_host, widest_type
 
 TYPE_RANGES = {np.dtype(np.uint8): (0.0, 255.0), np.dtype(np.uint16): (0.0, 65535.0)}
@@ -40,8 +48,9 @@ class Pictures:
         volume, number = self._slice(index)
         path = self.volumes[volume].path
         refuse_other_depth(path, _opened(path), self.depths[volume])
-        pixels = _own(_opened(path)[:, :, number])
-        refuse_nonfinite(path, pixels, *_range_of(path))
+        with held_by_memory(path):
+            pixels = _own(_opened(path)[:, :, number])
+            refuse_nonfinite(path, pixels, *_range_of(path))
         return pixels, _range_of(path)
 
     def name_of(self, index: int) -> str:

@@ -1,13 +1,13 @@
 """Opening files lazily: volumes as H x W x C arrays (what is not packed stays on disk until touched), pictures as H x W."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from .errors import DataError
-from .fit import compact
-from .formats import array_of, layout_of
+from .formats import array_of, half_of_memory, layout_of
 
 SPARE = np.float32(2**20)  # the sum of so many values must be finite, too: shrinking a plane averages them
 PICTURES = ("PNG", "JPEG", "TIFF", "BMP")  # PIL knows others, some of which start programs
@@ -73,6 +73,17 @@ def refuse_constant(path: Path, part: np.ndarray, volume: np.ndarray) -> None:
         raise DataError(f"{path} has the same value, {volume.min()}, in every voxel; replace or remove the file.")
 
 
+@contextlib.contextmanager
+def held_by_memory(path: Path, size: int = 0):
+    """Raises `DataError` when the memory does not hold what is read of `path` inside, of which `size` bytes are known."""
+    try:
+        if size > half_of_memory():
+            raise MemoryError
+        yield
+    except MemoryError:
+        raise DataError(f"{path} needs more memory than there is; make its slices smaller, or give fewer --workers.") from None
+
+
 def refuse_other_depth(path: Path, volume: np.ndarray, depth: int) -> None:
     """Raises `DataError` when a volume has not the `depth` slices that were counted when the run began."""
     if volume.shape[2] != depth:
@@ -87,7 +98,7 @@ def fault_of(path: Path, is_volume: bool) -> str:
         pixels = open_volume(path) if is_volume else read_image(path)
         extremes = np.stack([pixels.min(), pixels.max()])  # NaN is the least and the largest where there is one
         with np.errstate(over="ignore"):
-            refuse_nonfinite(path, compact(extremes) * SPARE)  # in the type that training has them in
+            refuse_nonfinite(path, extremes.astype(np.float32) * SPARE)  # in the widest type that training has them in
         if is_volume:
             refuse_constant(path, pixels, pixels)
     except DataError as error:

@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 from .draws import keys, uniform
 from .files import Item, summary
 from .fit import fit_volume
-from .reading import open_volume, refuse_constant, refuse_nonfinite, refuse_other_depth, volume_shape
+from .reading import held_by_memory, open_volume, refuse_constant, refuse_nonfinite, refuse_other_depth, volume_shape
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -46,7 +46,9 @@ class VolumeDataset(Dataset):
         volume = open_volume(path)
         if self._depths:
             refuse_other_depth(path, volume, self._depths[index])
-        fitted = fit_volume(volume, self.target_shape, draws, self.fit)
+        rows, columns, slices = volume.shape
+        with held_by_memory(path, 4 * rows * columns * min(slices, self.target_shape[0])):
+            fitted = fit_volume(volume, self.target_shape, draws, self.fit)
         refuse_nonfinite(path, fitted.slices, fitted.low, fitted.high)
         refuse_constant(path, fitted.slices.numpy(), volume)
         return {"index": index, "turn": turn, "fitted": fitted}

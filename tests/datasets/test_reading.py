@@ -107,3 +107,40 @@ def test_a_volume_replaced_by_one_of_another_depth_while_slices_are_counted_is_n
             dataset[place]
     other = CropDataset(Pictures([], [item]), 0, (1,), (8,), (0.5,), (1.0,)).summary()
     assert other["names"] == crops.summary()["names"] and other["depths"] != crops.summary()["depths"]
+
+
+def sparse(path, shape):
+    """An NPY file that is nearly all hole: 4 KB on the disk."""
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        file.truncate(file.tell() + int(np.prod(shape)))
+
+
+def test_a_file_of_holes_with_slices_of_gigabytes_is_refused_by_its_header(tmp_path):
+    sparse(tmp_path / "1.npy", (200_000, 200_000, 8))
+    for read in (open_volume, volume_shape):
+        with pytest.raises(DataError, match=r"1\.npy .*200000 x 200000 pixels"):
+            read(tmp_path / "1.npy")
+
+
+def test_slices_that_together_are_too_large_for_the_memory_are_named_before_they_are_read(tmp_path, monkeypatch):
+    from datasets.files import Item
+    from datasets.volumes import VolumeDataset
+
+    sparse(tmp_path / "1.npy", (10_000, 10_000, 500))
+    monkeypatch.setattr("datasets.reading.half_of_memory", lambda: 2 * 10**9)
+    with pytest.raises(DataError, match=r"1\.npy needs more memory than there is"):
+        VolumeDataset([Item(tmp_path / "1.npy", "1.npy", "")], (6, 8, 8), 0)[0, 0]
+
+
+def test_a_slice_that_the_memory_does_not_hold_is_named(tmp_path, monkeypatch):
+    from datasets import pictures
+    from datasets.files import Item
+
+    def too_large(_):
+        raise MemoryError
+
+    np.save(tmp_path / "1.npy", np.arange(8).reshape(2, 2, 2))
+    monkeypatch.setattr(pictures, "_own", too_large)
+    with pytest.raises(DataError, match=r"1\.npy needs more memory than there is"):
+        pictures.Pictures([], [Item(tmp_path / "1.npy", "1.npy", "")]).read(0)
