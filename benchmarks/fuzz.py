@@ -55,6 +55,8 @@ KINDS = (
     "packed.tif",
     "bmp",
 )
+ARCHIVES = ("npz", "h5", "pages.tif")  # which prepare_data.py alone reads
+SPARSE = 200_000 * 200_000 * 8 + 128  # bytes that sparse.npy is made long, of which the disk holds the first
 OUTCOMES = ("read", "refused", "traceback", "crash", "hang", "write")
 EXTREMES = [struct.pack(f, v) for f, v in [
     ("<b", -1), ("<B", 0),
@@ -80,9 +82,11 @@ def valid_files(weights: bool = True) -> dict[str, bytes]:
         write_volumes(folder)
         write_dicom(folder)
         write_pictures(folder)
+        write_archives(folder)
         if weights:
             write_weight_files(folder)
-        return {kind: (folder / f"a.{kind}").read_bytes() for kind in KINDS + (WEIGHTS if weights else ())}
+        kinds = KINDS + ARCHIVES + (WEIGHTS if weights else ())
+        return {kind: (folder / f"a.{kind}").read_bytes() for kind in kinds}
 
 
 def write_volumes(folder: Path) -> None:
@@ -128,6 +132,20 @@ def write_pictures(folder: Path) -> None:
     Image.fromarray(deep).save(folder / "a.packed.tif", compression="tiff_deflate")
 
 
+def write_archives(folder: Path) -> None:
+    """a.npz, a.h5, a.pages.tif in `folder`, of 6 x 7 x 5 voxels; packed, and with an array that is no volume."""
+    import h5py
+
+    volume = np.random.default_rng(0).integers(0, 1000, (6, 7, 5)).astype(np.uint16)
+    np.savez_compressed(folder / "a.npz", image=volume, spacing=np.ones(3))
+    with h5py.File(folder / "a.h5", "w") as file:
+        file.create_dataset("scan/image", data=volume, chunks=(3, 7, 5), compression="gzip")
+        file["spacing"] = np.ones(3)
+        file.attrs["unit"] = "mm"
+    first, *others = (Image.fromarray(np.ascontiguousarray(volume[:, :, i])) for i in range(5))
+    first.save(folder / "a.pages.tif", save_all=True, append_images=others, description="ImageJ=1\nunit=mm\nspacing=2")
+
+
 def write_weight_files(folder: Path) -> None:
     """a.pth, a.old.pth, a.safetensors in `folder`: tensors by names of a ResNet, too few to be one."""
     import safetensors.torch
@@ -156,7 +174,7 @@ def damaged(kind: str, whole: bytes, rng: random.Random) -> bytes:
         return gzip.compress(_faulty(gzip.decompress(whole), rng), 1)
     if kind.endswith("png") and inside:
         return _faulty_png(whole, rng)
-    if kind == "pth" and inside:
+    if kind in ("pth", "npz") and inside:
         return _faulty_archive(whole, rng)
     return _faulty(whole, rng)
 
@@ -239,7 +257,7 @@ class _Runs:
 
 def hostile_files() -> dict[str, bytes]:
     """Small files that promise much, name others, or carry code, by name."""
-    return hostile_volumes() | hostile_pictures() | hostile_weights()
+    return hostile_volumes() | hostile_pictures() | hostile_archives() | hostile_weights()
 
 
 def hostile_volumes() -> dict[str, bytes]:
@@ -252,6 +270,8 @@ def hostile_volumes() -> dict[str, bytes]:
         "terabytes.nii.gz": gzip.compress(bytes(nifti)),
         "bomb.nii.gz": _bomb(nifti),
         "code.npy": _npy("|O", "1, 1, 1") + pickle.dumps(_Runs()),
+        "sparse.npy": _npy("|u1", "200000, 200000, 8"),
+        "deflated.dcm": deflated_dicom(2**32),
         "items.npy": _npy("<f4", "10000, 10000, 10000"),
         "negative.npy": _npy("<f4", "-1, 1, 1") + bytes(64),
         "large.mha": meta.format("100000 100000 100000", "LOCAL").encode() + bytes(64),
@@ -262,12 +282,44 @@ def hostile_volumes() -> dict[str, bytes]:
     }
 
 
+def deflated_dicom(size: int) -> bytes:
+    """A DICOM file whose header and pixels are one stream of `size` zeros, after a text that says so."""
+    syntax = b"1.2.840.10008.1.2.1.99"
+    element = b"\x02\x00\x10\x00UI" + struct.pack("<H", len(syntax)) + syntax
+    pack = zlib.compressobj(9, wbits=-15)
+    pieces = [pack.compress(bytes(min(2**26, size - first))) for first in range(0, size, 2**26)]
+    return bytes(128) + b"DICM" + element + b"".join(pieces) + pack.flush()
+
+
 def hostile_pictures() -> dict[str, bytes]:
     size = 14_000
     header = struct.pack(">IIBBBBB", size, size, 8, 0, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(size * (size + 1)), 1)), (b"IEND", b"")]
     program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(harm) (w) file closefile\nshowpage\n%%EOF\n"
     return {"megapixels.png": PNG + b"".join(_chunk(*chunk) for chunk in chunks), "program.png": program}
+
+
+def hostile_archives() -> dict[str, bytes]:
+    import h5py
+
+    whole = np.zeros((4, 4, 4), np.uint8)
+    virtual = h5py.VirtualLayout(whole.shape, "u1")
+    virtual[:] = h5py.VirtualSource("a.h5", "image", whole.shape)
+    contents = {
+        "link.h5": lambda file: file.update({"image": h5py.ExternalLink("a.h5", "image")}),
+        "outside.h5": lambda file: file.create_dataset("image", (4, 4, 4), "u1", external=[("/etc/passwd", 0, 64)]),
+        "virtual.h5": lambda file: file.create_virtual_dataset("image", virtual),
+        "terabytes.h5": lambda file: file.create_dataset("image", (10**4,) * 3, "u1", chunks=(100,) * 3),
+        "gigabytes.h5": lambda file: file.create_dataset("image", (1024, 1024, 4096), "u1", chunks=(64,) * 3),
+        "chunk.h5": lambda file: file.create_dataset("image", (1600,) * 3, "u1", chunks=(1600,) * 3, compression="gzip"),
+    }
+    made = {"bomb.npz": _packed_array(), "code.npz": _zip("image.npy", _npy("|O", "1, 1, 1") + pickle.dumps(_Runs()))}
+    for name, fill in contents.items():
+        buffer = io.BytesIO()
+        with h5py.File(buffer, "w") as file:
+            fill(file)
+        made[name] = buffer.getvalue()
+    return made
 
 
 def hostile_weights() -> dict[str, bytes]:
@@ -295,6 +347,23 @@ def _bomb(nifti: bytearray) -> bytes:
     return b"".join([pack.compress(bytes(nifti[:352])), *(pack.compress(bytes(2**26)) for _ in range(64)), pack.flush()])
 
 
+def _zip(name: str, content: bytes) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr(name, content)
+    return made.getvalue()
+
+
+def _packed_array() -> bytes:
+    """An NPZ of four gigabytes of zeros, which it really holds."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("image.npy", "w", force_zip64=True) as file:
+        file.write(_npy("|u1", "1024, 1024, 4096"))
+        for _ in range(64):
+            file.write(bytes(2**26))
+    return made.getvalue()
+
+
 def _packed_archive() -> bytes:
     """Weights of 256 MB of zeros in 256 KB: torch packs nothing, but would unpack it."""
     import torch
@@ -317,11 +386,17 @@ def _safetensors(header: dict) -> bytes:
 
 
 def read(path: Path) -> None:
-    """Reads a file as training does, to its last value."""
+    """Reads a file as training does, or as what prepares archives does, to its last value."""
     if path.name.endswith((".pth", ".safetensors")):
         from models.weight_files import read_weights
 
         read_weights(path)
+        return
+    if path.name.endswith(ARCHIVES):
+        from datasets.sources import Source, volumes_of
+
+        for raw in volumes_of(Source(path.name, "volume", (path,), (), ""), "auto", ""):
+            raw.voxels.sum()
         return
     from datasets.dicom import images_of, pixels_of
     from datasets.reading import open_volume, read_image, volume_shape
@@ -336,14 +411,18 @@ def read(path: Path) -> None:
         open_volume(path).sum()
 
 
+def _needs_torch(name: str) -> bool:
+    return name.endswith((".pth", ".safetensors", *ARCHIVES))
+
+
 def read_all(list_of_files: str) -> None:
     """In a process of its own: one line for each file, with what came of it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     paths = [Path(line) for line in Path(list_of_files).read_text(encoding="utf-8").splitlines()]
-    weights = paths[0].name.endswith((".pth", ".safetensors"))
-    if weights:
+    if _needs_torch(paths[0].name):
+        import datasets.sources  # noqa: F401
         import models.weight_files  # noqa: F401  torch's own libraries take 3 GB of addresses
-    resource.setrlimit(resource.RLIMIT_DATA if weights else resource.RLIMIT_AS, (LIMIT, LIMIT))
+    resource.setrlimit(resource.RLIMIT_DATA if _needs_torch(paths[0].name) else resource.RLIMIT_AS, (LIMIT, LIMIT))
     for path in paths:
         try:
             read(path)
@@ -381,12 +460,13 @@ def tried(files: dict[str, bytes], folder: Path) -> dict[str, str]:
     (folder / "a.raw").write_bytes(bytes(6 * 7 * 5 * 2))  # which whole .mhd files name
     for name, content in files.items():
         (folder / name).write_bytes(content)
+        if name == "sparse.npy":
+            os.truncate(folder / name, SPARSE)
     apart = folder.with_name("lists")
     apart.mkdir(exist_ok=True)
     before = _listing(folder)
-    weights = [folder / name for name in files if name.endswith((".pth", ".safetensors"))]
-    others = [folder / name for name in files if folder / name not in weights]
-    found = {path.name: outcome for group in (weights, others) if group for path, outcome in outcomes(group, apart).items()}
+    groups = [[folder / name for name in files if _needs_torch(name) == torch] for torch in (True, False)]
+    found = {path.name: outcome for group in groups if group for path, outcome in outcomes(group, apart).items()}
     changed = {name for name, _ in before ^ _listing(folder)} | {p.name for p in apart.iterdir()} - {"list"}
     return found | {name: "write" for name in changed}
 
@@ -398,7 +478,7 @@ def _listing(folder: Path) -> set[tuple[str, int]]:
 def main(flags: Flags) -> None:
     rng, whole = random.Random(flags.seed), valid_files()
     table, faults = {}, []
-    kinds = KINDS + WEIGHTS
+    kinds = KINDS + ARCHIVES + WEIGHTS
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "files"
         for kind in ("whole", *kinds, "made to do harm"):
