@@ -189,7 +189,7 @@ def compacted(raw: Raw) -> tuple[np.ndarray, float, float, int]:
     inner = np.percentile(voxels[::stride, ::stride, ::stride], (0.1, 99.9)).astype(np.float64)
     spread = float(inner[1] - inner[0]) or float(high) - float(low)
     first, last = max(float(low), inner[0] - spread), min(float(high), inner[1] + spread)
-    step = (last - first) / LEVELS
+    step = (last - first) / LEVELS or 1.0
     clipped = sum(int(((voxels[part] < first) | (voxels[part] > last)).sum()) for part in _blocks(voxels))
     clipped *= first > low or last < high
     stored = _stored(voxels, np.uint16, lambda part: np.rint((part.astype(np.float64).clip(first, last) - first) / step), False)

@@ -105,7 +105,9 @@ def find_sources(
         else:
             found.left_out["files of other kinds (text, tables, …)"] += 1
     images = _scan(root, headers, processes, found, progress)
-    sources = _series(root, images, least_slices, found) + _files(root, others, array, stack_pictures, found, progress)
+    sources = _series(root, images, least_slices, found) + _files(
+        root, others, array, stack_pictures, processes, found, progress
+    )
     # a folder of splits tells the split, as it does in training
     splits = {"train", "valid", "test"} if (root / "train").is_dir() else set()
     read = progress(sources, total=len(sources), desc="digests", unit="file")
@@ -253,27 +255,37 @@ def _digest(words) -> str:
     return hashlib.blake2b("\n".join(words).encode(), digest_size=6).hexdigest()
 
 
-def _files(root: Path, names: list[str], array: str, stack_pictures: bool, found: Found, progress) -> list[Source]:
+def _files(
+    root: Path, names: list[str], array: str, stack_pictures: bool, processes: int, found: Found, progress
+) -> list[Source]:
     sources: list[Source] = []
-    of_folder: dict[str, list[str]] = {}
-    for name in progress(names, total=len(names), desc="headers", unit="file"):
-        path = root / name
-        try:
-            if name.lower().endswith(IMAGE_ENDINGS):
-                if name.lower().endswith(TIFF) and pages_of(path) > 1:
-                    sources.append(Source(name, "volume", (path,), shape_in(path), ""))
-                elif stack_pictures:
-                    of_folder.setdefault(name.rpartition("/")[0], []).append(name)
-                else:
-                    sources.append(Source(name, "picture", (path,), _picture_shape(path), ""))
-            else:
-                sources.append(Source(name, "volume", (path,), shape_in(path, array), ""))
-        except Exception as error:
-            found.faults.append(f"{path} cannot be read ({reason_of(error)}); replace or remove the file.")
-    for folder, slices in of_folder.items():
-        paths = tuple(root / name for name in sorted(slices, key=_by_number))
-        sources.append(Source(folder or ".", "slices", paths, (*_picture_shape(paths[0]), len(paths)), ""))
+    of_folder: dict[str, dict[str, tuple[int, ...]]] = {}
+    tasks = [(root / name, array) for name in names]
+    for number, told, why in progress(deal(_described, tasks, processes), total=len(tasks), desc="headers", unit="file"):
+        name, path = names[number], root / names[number]
+        kind, shape, fault = told or ("", (), f"{path} cannot be read ({why}); replace or remove the file.")
+        if fault:
+            found.faults.append(fault)
+        elif kind == "picture" and stack_pictures:
+            of_folder.setdefault(name.rpartition("/")[0], {})[name] = shape
+        else:
+            sources.append(Source(name, kind, (path,), shape, ""))
+    for folder, shapes in of_folder.items():
+        ordered = sorted(shapes, key=_by_number)
+        paths = tuple(root / name for name in ordered)
+        sources.append(Source(folder or ".", "slices", paths, (*shapes[ordered[0]], len(paths)), ""))
     return sources
+
+
+def _described(path: Path, array: str) -> tuple[str, tuple[int, ...], str]:
+    """(kind of source, shape, "") from a header; or a sentence in the last place."""
+    try:
+        name = path.name.lower()
+        if name.endswith(IMAGE_ENDINGS) and not (name.endswith(TIFF) and pages_of(path) > 1):
+            return "picture", _picture_shape(path), ""
+        return "volume", shape_in(path, array), ""
+    except Exception as error:  # parsers fail in many ways
+        return "", (), f"{path} cannot be read ({reason_of(error)}); replace or remove the file."
 
 
 def _picture_shape(path: Path) -> tuple[int, int]:

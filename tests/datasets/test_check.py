@@ -112,7 +112,7 @@ def test_names_that_are_no_utf8_are_told(tmp_path, capsys):
         file.write(b"x")
     print_report(check_folder(tmp_path / "data", "full", tmp_path / "out", 1))
     assert r"gr\udcf6\udcdfe.npy" in capsys.readouterr().out
-    assert r"gr\udcf6\udcdfe.npy" in (tmp_path / "out/findings.csv").read_text("utf-8", encoding="utf-8")
+    assert r"gr\udcf6\udcdfe.npy" in (tmp_path / "out/findings.csv").read_text(encoding="utf-8")
     assert (tmp_path / "out/A.png").is_file()
 
 
