@@ -24,6 +24,20 @@ class MachineError(RuntimeError):
     of_one_rank = True
 
 
+class Preempted(BaseException):
+    """A run was asked to stop and nothing of it is lost; the same command goes on. Ends a script with code 75.
+
+    No Exception: a signal comes at any moment, also within a parser whose every Exception is taken for the fault of a file.
+    leave: puts the run's folder in order, once nothing else is being done in it.
+    """
+
+    exit_code = PREEMPTED
+
+    def __init__(self, sentence: str, leave=lambda: None):
+        super().__init__(sentence)
+        self.leave = leave
+
+
 @contextlib.contextmanager
 def speaking_to_people():
     """Turns an exception that carries an `exit_code` into its one sentence on stderr; any other one is a bug and is raised.
@@ -37,7 +51,7 @@ def speaking_to_people():
     except KeyboardInterrupt:
         print("stopped.", file=sys.stderr)
         raise SystemExit(130) from None
-    except Exception as raised:
+    except (Exception, Preempted) as raised:
         error = _in_words(raised)
         code = getattr(error, "exit_code", None)
         if code is None:
@@ -50,7 +64,7 @@ def speaking_to_people():
         raise SystemExit(code) from None
 
 
-def _in_words(error: Exception) -> Exception:
+def _in_words(error: BaseException) -> BaseException:
     """The same error, or a `MachineError` in its place where torch's own words would help nobody."""
     if hasattr(error, "exit_code"):
         return error

@@ -109,9 +109,11 @@ class RunFolder:
         return f"warning: {self.path} was removed; it is made again, without the lines of metrics.jsonl until now."
 
     def mark_preempted(self, sentence: str) -> None:
-        """Leaves a note for the scripts of a scheduler; it goes when the run goes on."""
+        """Leaves a note for the scripts of a scheduler; it goes when the run goes on. Any process may."""
+        note = self.path / "PREEMPTED"
         with contextlib.suppress(OSError):
-            (self.path / "PREEMPTED").write_text(sentence + "\n", encoding="utf-8")
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(note, lambda path: path.write_text(sentence + "\n", encoding="utf-8"))
 
     def cut_metrics(self, length: int) -> None:
         """Lines that were written after the state that is gone on with go; they will be written again."""

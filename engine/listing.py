@@ -80,7 +80,11 @@ class Listing:
         with ThreadPoolExecutor(self.threads) as pool:
             faults = pool.map(lambda item: item.fault(), mine)
             shown = tqdm(faults, "reading all files once", len(mine), unit="file", leave=False, disable=rank > 0)
-            seen = {str(item.path): [*stamps[str(item.path)], fault] for item, fault in zip(mine, shown)}
+            try:
+                seen = {str(item.path): [*stamps[str(item.path)], fault] for item, fault in zip(mine, shown)}
+            except BaseException:  # a signal to stop waits for no other file
+                pool.shutdown(cancel_futures=True)
+                raise
         for of_one in gather_objects(seen):
             self.known |= of_one
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from .checkpoint import load_checkpoint, sha256
 from .compiling import compile_blocks
 from .config import Config, as_plain, parse
-from .errors import UserError, speaking_to_people
+from .errors import Preempted, UserError, speaking_to_people
 from .folder import RunFolder
 from .listing import Listing, told
 from .logbook import Logbook
@@ -37,7 +37,7 @@ from .processes import (
 from .saver import Saver
 from .schedule import learning_rates
 from .scratch import Scratch, larger_than_half
-from .signals import SAVE, STOP, Preempted, Signals
+from .signals import SAVE, STOP, Signals
 from .soundness import Soundness
 from .sync_batchnorm import synchronize_batchnorm
 from .tally import Tally
@@ -56,18 +56,20 @@ class Run:
     """One run of one script. Public: `device`, `rank`, `world`, `float_type`, `step`, `epoch`, `folder`, `output`."""
 
     def __init__(self, config: Config, name: str):
-        process = join_group(config.timeout_minutes)
         self.config, self.name = config, name
+        self.folder = Path(config.dump_path or f"runs/{name}")
+        self.files, self.scratches = RunFolder(self.folder, name), Scratch(self.folder)
+        self.saver, self.logbook = Saver(self.files.checkpoints), None
+        self.signals = Signals(self._leave)
+        process = join_group(config.timeout_minutes)
+        self.signals.join(process.world)
         self.rank, self.world, self.local_rank, self.device = process.rank, process.world, process.local, process.device
         self.dtype = computing_dtype(config.precision, self.device)
         self.float_type = torch.float64 if self.dtype == torch.float64 else torch.float32
-        self.folder = Path(config.dump_path or f"runs/{name}")
         self.output = Path(config.pretrained_path) / config.checkpoint_name
-        self.files = RunFolder(self.folder, name)
         self.step = self.epoch = 0
         self.tracked: dict = {}
         self.inputs: dict[str, str] = {}
-        self.scratches = Scratch(self.folder)
         self.listing = Listing(config.on_bad_file, config.workers, self.folder / "checked_files.json")
         self.files.refuse_what_would_be_lost(config, self.output, self.world)
         torch.manual_seed(config.seed)
@@ -133,15 +135,19 @@ class Run:
         An epoch that was stopped in its middle is yielded again, and `batches` gives what is left of it.
         """
         self._open()
-        with self.signals:
-            for epoch in range(self.step // self.steps_per_epoch, self.config.epochs):
-                self.epoch = epoch
-                self.model.train()
-                if self.epoch_begins:
-                    self.tally.start()
+        self.signals.where = "between two epochs"
+        for epoch in range(self.step // self.steps_per_epoch, self.config.epochs):
+            self.epoch = epoch
+            self.model.train()
+            if self.epoch_begins:
+                self.tally.start()
+            try:
                 yield self.epoch
-                self._end_epoch()
-        if self.rank == 0:
+            except GeneratorExit:  # something else than this run goes on
+                self.signals.release()
+                raise
+            self._end_epoch()
+        if self.logbook:
             self.logbook.close()
 
     @property
@@ -245,9 +251,8 @@ class Run:
 
     def say(self, *sentences: str) -> None:
         """Sentences for the user, once."""
-        logbook = getattr(self, "logbook", None)
         for sentence in sentences if self.rank == 0 else ():
-            logbook.say(sentence) if logbook else print(sentence, flush=True)
+            self.logbook.say(sentence) if self.logbook else print(sentence, flush=True)
 
     def scratch(self, name: str, size: int) -> Path:
         """A file of `size` bytes in the run's folder, the same for all processes; it goes when the run is finished."""
@@ -267,6 +272,7 @@ class Run:
         """Writes the weight file of the stage, unless it is there already; no rank goes on before it is there."""
         of_first(lambda: self._write_output(stage, method, state, flat))
         self.scratches.remove()
+        self.signals.release()
 
     # ---- inside
 
@@ -292,8 +298,7 @@ class Run:
 
     def _open(self) -> None:
         """Makes the run's folder, or takes up what it holds."""
-        self.tally, self.signals, self.saver = Tally(self.device), Signals(self.world), Saver(self.files.checkpoints)
-        found = []
+        self.tally, found = Tally(self.device), []
 
         def take() -> str:
             refuse_unwritable(self.output)
@@ -351,7 +356,7 @@ class Run:
             self.say(f"warning: going on with another configuration: {'; '.join(self.files.changed)}.")
 
     def _position(self) -> Position:
-        written = self.logbook.length() if hasattr(self, "logbook") else 0
+        written = self.logbook.length() if self.logbook else 0
         return Position(self.step, self.steps_per_epoch, self.config.epochs, self.inputs, self.data, written)
 
     def _restore(self, state: dict) -> None:
@@ -411,19 +416,22 @@ class Run:
 
     def _stop(self) -> None:
         """Ends this process as preempted, when the state is on the disk."""
-        name = self.signals.seen.name if self.signals.seen else "a signal to another process"
-        sentence = f"stopped by {name} after step {self.step}; the same command goes on."
-        trouble = None
-        if self.rank == 0:
-            self.saver.wait()
-            trouble = self.saver.said()
-            self.files.mark_preempted(sentence)
-            self.logbook.close()
-        self.scratches.remove()
+        stopped = self.signals.preempted(f"after step {self.step}")
+        self.saver.wait()
+        self.files.mark_preempted(str(stopped))
         self.wait_for_all()  # a launcher that sees one process end ends the others
+        raise stopped
+
+    def _leave(self, sentence: str) -> None:
+        """What `launch` does when this process was asked to stop, wherever it was."""
+        self.files.mark_preempted(sentence)
+        self.scratches.remove()
+        self.saver.wait()
+        trouble = self.saver.said()
+        if self.logbook:
+            self.logbook.close()
         if trouble:
-            raise UserError(f"stopped by {name} after step {self.step}, but {trouble.removeprefix('warning: ')}")
-        raise Preempted(sentence)
+            raise UserError(f"{sentence.split(';')[0]}, but {trouble.removeprefix('warning: ')}")
 
     def _log_step(self, figures: torch.Tensor) -> None:
         values = dict(zip(self.tally.names, mean_over_ranks(figures)))
@@ -457,5 +465,9 @@ def autocast_forward(forward, dtype: torch.dtype, device: torch.device):
 def launch(config_class: type[Config], main) -> None:
     """The last line of a script: parses the command line and runs `main(config)`."""
     with speaking_to_people():
-        main(parse(config_class))
+        try:
+            main(parse(config_class))
+        except Preempted as stopped:
+            stopped.leave()
+            raise
         leave_group()

@@ -1,5 +1,6 @@
 """Large files that a run keeps beside its states while it goes on, and removes when it ends."""
 
+import atexit
 import os
 import shutil
 from pathlib import Path
@@ -8,7 +9,7 @@ from .errors import UserError
 
 
 class Scratch:
-    """Files below `folder`. `remove` removes those that this process made."""
+    """Files below `folder`. `remove` removes those that this process made; so does its end."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -25,6 +26,7 @@ class Scratch:
             reason = f"{error.strerror}: {size / 2**30:.1f} GiB are needed"
             raise UserError(f"{path} cannot be made ({reason}); choose another --dump_path or keep less.") from None
         self.made.append(path)
+        atexit.register(self.remove)  # however this process ends, short of SIGKILL
         return path
 
     def remove(self) -> None:

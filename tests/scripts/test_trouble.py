@@ -12,11 +12,13 @@ from conftest import make_data
 from six_scripts import script_flags
 
 import engine.weights
+import ssl_deepcluster_2D
 import ssl_swav_2D
 from engine.checkpoint import load_checkpoint
 from engine.config import parse
 from engine.errors import UserError
 from engine.run import Run, launch
+from losses.memory_bank import MemoryBank
 
 COMMON = "--arch resnet18 --precision fp32 --epochs 3 --warmup_epochs 0 --workers 0 --checkpoint_minutes 1e-5".split()
 
@@ -84,3 +86,32 @@ def test_a_loader_process_that_is_killed_is_one_sentence_and_the_state_stays(her
         launch(ssl_swav_2D.SwavImageConfig, ssl_swav_2D.main)
     assert stop.value.code == 1 and "a loader process was ended from outside" in capsys.readouterr().err
     assert load_checkpoint(here / "runs/ssl_swav_2D/checkpoints")["position"]["step"] >= 2
+
+
+@pytest.mark.parametrize(
+    "where", ["start", "clustering", *(pytest.param(w, marks=pytest.mark.slow) for w in ("listing", "finish"))]
+)
+def test_a_signal_outside_of_steps_leaves_a_note_for_the_scheduler_and_no_scratch_file(here, monkeypatch, capsys, where):
+    owner, name = {
+        "start": (engine.run, "join_group"),
+        "listing": (ssl_deepcluster_2D, "find_pictures"),
+        "clustering": (MemoryBank, "cluster_heads"),
+        "finish": (engine.run, "write_weights"),
+    }[where]
+    plain, note = getattr(owner, name), Path("runs/ssl_deepcluster_2D/PREEMPTED")
+
+    def stopped(*args, **more):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return plain(*args, **more)
+
+    words = [*COMMON, *script_flags("deepcluster", "2D", here, "4"), "--probed_files", "0", "--image_store", "on"]
+    monkeypatch.setattr("sys.argv", ["ssl_deepcluster_2D.py", *words, "--epochs", "2"])
+    with monkeypatch.context() as disturbed:
+        disturbed.setattr(owner, name, stopped)
+        with pytest.raises(SystemExit) as stop:
+            launch(ssl_deepcluster_2D.DeepClusterImageConfig, ssl_deepcluster_2D.main)
+    assert stop.value.code == 75 and "stopped by SIGUSR1" in capsys.readouterr().err
+    assert "the same command goes on" in note.read_text(encoding="utf-8")
+    assert not list(note.parent.glob("pictures-*"))
+    launch(ssl_deepcluster_2D.DeepClusterImageConfig, ssl_deepcluster_2D.main)
+    assert not note.exists() and Path("weights/resnet_deepcluster2D.pth").exists()
