@@ -74,27 +74,46 @@ class RunFolder:
 
     # ---- from the start of the loop on
 
-    def take(self, config: Config, world: int) -> str:
-        """Makes the folder, or takes it up, for this run alone → the run's id. `--overwrite` removes what was there."""
-        try:
+    def take(self, overwrite: bool) -> None:
+        """Makes the folder, or takes it up, for this process alone. `overwrite` removes what was there."""
+        with self._written():
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock_it()
-            if config.overwrite:
-                shutil.rmtree(self.checkpoints, ignore_errors=True)
-                for name in NAMES:
-                    (self.path / name).unlink(missing_ok=True)
-            known = self.identity().get("id")
-            (self.path / "PREEMPTED").unlink(missing_ok=True)
-            return self.write_identity(config, world, known or uuid.uuid4().hex)
+            if overwrite:
+                self._clear()
+            for unfinished in self.checkpoints.glob("step-*.tmp"):  # of a process that was killed
+                shutil.rmtree(unfinished, ignore_errors=True)
+
+    def begin(self, config: Config, world: int) -> str:
+        """Makes the folder this run's, once nothing speaks against it any more → the run's id."""
+        with self._written():
+            run_id = self.write_identity(config, world, self.identity().get("id") or uuid.uuid4().hex)
+            self.end_preemption()
+            return run_id
+
+    def end_preemption(self) -> None:
+        """Takes away the note of `mark_preempted`."""
+        (self.path / "PREEMPTED").unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _written(self):
+        try:
+            yield
         except OSError as error:
             raise UserError(f"{self.path} cannot be written ({error.strerror}); choose another --dump_path.") from None
+
+    def _clear(self) -> None:
+        if self.checkpoints.exists():
+            shutil.rmtree(self.checkpoints)
+        for name in NAMES:
+            (self.path / name).unlink(missing_ok=True)
 
     def write_identity(self, config: Config, world: int, run_id: str) -> str:
         """Writes `run.json` and `config.yaml` → the run's id."""
         batches = {name: getattr(config, name) * world for name in BATCHES if hasattr(config, name)}
         about = {"format_version": 1, "id": run_id, "script": self.name, "global_batch": batches, "launch": _launch()}
         write_atomically(self.path / "run.json", lambda path: path.write_text(json.dumps(about), encoding="utf-8"))
-        write_atomically(self.path / "config.yaml", lambda path: write_config(replace(config, overwrite=False), path))
+        write_atomically(self.path / "config.yaml", lambda path: write_config(replace(config, overwrite=False, resume="auto"), path))
         return run_id
 
     def mended(self, config: Config, world: int, run_id: str) -> str | None:

@@ -31,6 +31,7 @@ from .processes import (
     leave_group,
     mean_over_ranks,
     of_first,
+    raise_together,
     refuse_unequal,
     to_device,
 )
@@ -286,6 +287,7 @@ class Run:
             write_weights(self.output, state, about, flat)
             self.say(f"wrote {self.output}")
         self.warn(told(self.listing.left_out))
+        self.files.end_preemption()
         self.files.leave()
 
     def _written(self) -> bool:
@@ -298,20 +300,12 @@ class Run:
 
     def _open(self) -> None:
         """Makes the run's folder, or takes up what it holds."""
-        self.tally, found = Tally(self.device), []
-
-        def take() -> str:
-            refuse_unwritable(self.output)
-            run_id = self.files.take(self.config, self.world)
-            found.append(load_checkpoint(self.files.checkpoints))  # which sets damaged ones aside, before the others look
-            return run_id
-
-        self.run_id = of_first(take)
-        state = found[0] if found else load_checkpoint(self.files.checkpoints)
+        self.tally = Tally(self.device)
+        state = self._take()
         step = state["position"]["step"] if state else None
-        refuse_unequal(step, f"it finds another state in {self.folder} than the first process; all must share that folder.")
-        if state is not None:
-            self._restore(state)
+        self.signals.at_once = False  # what a process that goes leaves would be taken for what an earlier start has left
+        self.run_id = of_first(lambda: self.files.begin(self.config, self.world))
+        self.signals.at_once = True
         self._saved_step, self._save_at, self._trained = step, self._next_save(), False
         if self.rank == 0:
             self.files.cut_metrics(state["position"]["metrics_bytes"] if state else 0)
@@ -327,6 +321,28 @@ class Run:
             for loader in self.loaders:
                 if hasattr(loader.dataset, "keep_decoded"):
                     loader.dataset.keep_decoded(self._room_for_pictures)
+
+    def _take(self) -> dict | None:
+        """The folder for this run alone, and all as in the state that it holds; what was refused leaves it as it was."""
+        found = []
+
+        def take() -> None:
+            refuse_unwritable(self.output)
+            self.files.take(self.config.overwrite)
+            found.append(load_checkpoint(self.files.checkpoints))  # which sets damaged ones aside, before the others look
+
+        of_first(take)
+        state = found[0] if found else load_checkpoint(self.files.checkpoints)
+        step = state["position"]["step"] if state else None
+        refuse_unequal(step, f"it finds another state in {self.folder} than the first process; all must share that folder.")
+        refused = None
+        if state is not None:
+            try:
+                self._restore(state)
+            except UserError as error:
+                refused = str(error)
+        raise_together(refused)
+        return state
 
     def _room_for_pictures(self, size: int) -> Path | None:
         """A file of `size` bytes for the decoded pictures, one a machine; None where they are better decoded each time."""

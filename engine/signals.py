@@ -13,7 +13,7 @@ GO_ON, SAVE, STOP = 0, 1, 2
 
 
 class Signals:
-    """From now until `release`, the signals of a scheduler, or Ctrl-C, leave a note in `seen`; a second Ctrl-C ends all at once.
+    """From now until `release`, signals of a scheduler, or Ctrl-C, leave a note in `seen`; a second Ctrl-C ends all at once.
 
     at_once: while True, such a signal, also one that came before, raises `Preempted` right away: nothing would be lost.
     leave: called with the sentence where that exception ends up. unsaved: asked in that moment whether something would be lost

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +16,8 @@ from engine.folder import RunFolder
 def used(tmp_path):
     """A folder that a run of two processes, with four items each, has begun."""
     folder = RunFolder(tmp_path / "run", "script")
-    folder.take(Config(batch_size=4), world=2)
+    folder.take(overwrite=False)
+    folder.begin(Config(batch_size=4), world=2)
     folder.leave()
     return folder
 
@@ -49,7 +52,8 @@ def test_paths_and_how_often_something_is_saved_may_change_and_nothing_else(used
 def test_overwriting_counts_for_the_first_start_of_a_launcher_only(used, monkeypatch):
     assert ask(used, 2, batch_size=4, overwrite=True).overwrite
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
-    used.take(Config(batch_size=4, overwrite=True), world=2)
+    used.take(overwrite=True)
+    used.begin(Config(batch_size=4, overwrite=True), world=2)
     assert ask(used, 2, batch_size=4, overwrite=True).overwrite
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert not ask(used, 2, batch_size=4, overwrite=True).overwrite
@@ -67,12 +71,12 @@ def test_a_removed_folder_is_made_again_with_its_identity(used):
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match=r"run cannot be written \(Not a directory\)"):
-        RunFolder(tmp_path / "file" / "run", "script").take(Config(), world=1)
+        RunFolder(tmp_path / "file" / "run", "script").take(overwrite=False)
 
 
 def test_another_process_finds_the_folder_taken_until_it_is_left(used):
-    words = f"from engine.folder import *; RunFolder(Path({str(used.path)!r}), 's').take(Config(), 1)"
-    used.take(Config(batch_size=4), world=2)
+    words = f"from engine.folder import *; RunFolder(Path({str(used.path)!r}), 's').take(False)"
+    used.take(overwrite=False)
     other = subprocess.run([sys.executable, "-c", words], capture_output=True, encoding="utf-8")
     assert "is in use by another run (process" in other.stderr
     used.leave()
@@ -85,3 +89,34 @@ def test_metrics_are_cut_but_never_filled_up(used):
     assert used.metrics.read_text(encoding="utf-8") == "0123456789"
     used.cut_metrics(4)
     assert used.metrics.read_text(encoding="utf-8") == "0123"
+
+
+def test_taking_a_folder_changes_nothing_of_the_run_in_it_until_it_begins(used):
+    used.mark_preempted("stopped.")
+    before = {path.name: path.read_bytes() for path in used.path.iterdir() if path.name != "lock"}
+    used.take(overwrite=False)
+    assert {path.name: path.read_bytes() for path in used.path.iterdir() if path.name != "lock"} == before
+    used.begin(Config(batch_size=4, resume="anyway"), world=2)
+    assert not (used.path / "PREEMPTED").exists()
+    assert "resume: auto" in (used.path / "config.yaml").read_text(encoding="utf-8")  # else --config would ask for it again
+    used.leave()
+
+
+def test_what_a_killed_process_was_writing_goes_when_the_folder_is_taken(used):
+    (used.checkpoints / "step-000003.tmp").mkdir(parents=True)
+    (used.checkpoints / "step-000002").mkdir()
+    used.take(overwrite=False)
+    assert [path.name for path in used.checkpoints.iterdir()] == ["step-000002"]
+    used.leave()
+
+
+def test_what_cannot_be_overwritten_is_said(used, monkeypatch):
+    used.checkpoints.mkdir()
+
+    def refuse(path, *more):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(UserError, match=r"run cannot be written \(Device or resource busy\)"):
+        used.take(overwrite=True)
+    used.leave()

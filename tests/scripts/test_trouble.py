@@ -115,3 +115,14 @@ def test_a_signal_outside_of_steps_leaves_a_note_for_the_scheduler_and_no_scratc
     assert not list(note.parent.glob("pictures-*"))
     launch(ssl_deepcluster_2D.DeepClusterImageConfig, ssl_deepcluster_2D.main)
     assert not note.exists() and Path("weights/resnet_deepcluster2D.pth").exists()
+
+
+def test_a_command_that_is_refused_leaves_the_run_as_it_was(here):
+    train(here, "--epochs", "1")
+    folder = here / "runs/ssl_swav_2D"
+    (folder / "PREEMPTED").write_text("stopped.", encoding="utf-8")
+    before = {name: (folder / name).read_bytes() for name in ("config.yaml", "run.json", "PREEMPTED", "metrics.jsonl")}
+    with pytest.raises(UserError, match="holds a run of another network or optimiser"):
+        train(here, "--epochs", "2", "--arch", "resnet34", "--resume", "anyway")
+    assert before == {name: (folder / name).read_bytes() for name in before}
+    train(here, "--epochs", "2")
