@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ import torch
 from .errors import UserError
 
 FORMAT_VERSION = 2
+ALWAYS = ("model.pt", "position.pt")  # without them a state is none, whatever else a run may keep
 PIECE = 2**25  # bytes that are written before they are brought to the disk
 
 
@@ -79,28 +81,34 @@ def save_checkpoint(root: Path, step: int, state: dict, keep_copy: bool = False)
     return folder
 
 
-def load_checkpoint(root: Path) -> dict | None:
+def load_checkpoint(root: Path, set_aside: bool = True) -> dict | None:
     """The newest state that is whole, or None when there is none. Damaged ones are moved to `*.bad`, with a message.
 
-    Raises `UserError` when there are states, but all are damaged.
+    set_aside: False leaves them where they are. Raises `UserError` when there are states, but all are damaged, or when one
+    cannot be read for now; then it stays, for nobody knows whether it is damaged.
     """
-    folders = _steps(root)
-    for folder in reversed(folders):
-        reason = damage(folder)
-        if reason is None:
-            names = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["files"]
-            return {Path(n).stem: torch.load(folder / n, map_location="cpu", weights_only=True) for n in names}
-        bad = folder.with_name(folder.name + ".bad")
-        shutil.rmtree(bad, ignore_errors=True)
-        os.replace(folder, bad)
-        print(f"warning: {folder} is damaged ({reason}); moved to {bad.name}, taking the one before.", file=sys.stderr)
+    try:
+        folders = _steps(root)
+        for folder in reversed(folders):
+            reason = damage(folder)
+            if reason is None:
+                names = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["files"]
+                return {Path(n).stem: torch.load(folder / n, map_location="cpu", weights_only=True) for n in names}
+            if set_aside:
+                bad = folder.with_name(folder.name + ".bad")
+                shutil.rmtree(bad, ignore_errors=True)
+                os.replace(folder, bad)
+                print(f"warning: {folder} is damaged ({reason}); moved to {bad.name}, taking the one before.", file=sys.stderr)
+    except (OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or "the memory is used up"
+        raise UserError(f"{root} cannot be read ({reason}); nothing was moved, give the same command again.") from None
     if folders:
         raise UserError(f"{root} holds no state that is whole any more; start over with --overwrite.")
     return None
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint folder, or None."""
+    """What is wrong with a checkpoint folder, or None. Raises OSError and MemoryError when that cannot be found out."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         if (manifest["format_version"] > 1 or "digest" in manifest) and _digest(manifest) != manifest["digest"]:
@@ -109,12 +117,27 @@ def damage(folder: Path) -> str | None:
             raise UserError(f"{folder} was written by a newer version (format {manifest['format_version']}); update this one.")
         if any(Path(name).name != name for name in manifest["files"]):
             return "manifest.json names files of other folders"
+        if absent := [name for name in ALWAYS if name not in manifest["files"]]:
+            return f"manifest.json names no {' and no '.join(absent)}"
         wrong = [name for name, digest in manifest["files"].items() if sha256(folder / name) != digest]
-    except UserError:
+        packed = [] if wrong else [name for name in manifest["files"] if _packed(folder / name)]
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        return f"{Path(error.filename).name}: {error.strerror}"
+    except (UserError, OSError, MemoryError):
         raise
     except Exception as error:  # whatever a parser of damaged text may raise
         return f"{type(error).__name__}: {error}"
+    if packed:
+        return f"{', '.join(packed)} is packed, as none of ours is, and may be made to fill the memory"
     return f"{', '.join(wrong)} changed since it was written" if wrong else None
+
+
+def _packed(path: Path) -> bool:
+    """Whether more would be unpacked from an archive than the file holds; torch asks for the memory before it looks."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+    return not stored or sum(entry.file_size for entry in entries) > path.stat().st_size
 
 
 class _Hashed:

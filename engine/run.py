@@ -332,7 +332,7 @@ class Run:
             found.append(load_checkpoint(self.files.checkpoints))  # which sets damaged ones aside, before the others look
 
         of_first(take)
-        state = found[0] if found else load_checkpoint(self.files.checkpoints)
+        state = found[0] if found else load_checkpoint(self.files.checkpoints, set_aside=False)
         step = state["position"]["step"] if state else None
         refuse_unequal(step, f"it finds another state in {self.folder} than the first process; all must share that folder.")
         refused = None

@@ -1,14 +1,18 @@
 import contextlib
+import errno
 import json
+import os
 import random
 import shutil
+import zipfile
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.checkpoint import _write_manifest, damage, load_checkpoint, save_checkpoint
+from engine import checkpoint
+from engine.checkpoint import _write_manifest, damage, load_checkpoint, save_checkpoint, sha256
 from engine.errors import UserError
 
 
@@ -140,3 +144,47 @@ def test_an_old_copy_with_a_damaged_manifest_stays_and_saving_goes_on(tmp_path):
         save_checkpoint(tmp_path, number, state(number), keep_copy=number == 1)
         (tmp_path / "step-000001/manifest.json").write_text("[" * 100_000, encoding="utf-8")
     assert sorted(p.name for p in tmp_path.glob("step-*")) == ["step-000001", "step-000003", "step-000004"]
+
+
+@pytest.mark.parametrize("error", [*(OSError(n, os.strerror(n)) for n in (errno.EIO, errno.ESTALE, errno.EACCES)), MemoryError()])
+def test_what_cannot_be_read_for_now_is_no_damage(tmp_path, monkeypatch, error):
+    for number in (1, 2):
+        save_checkpoint(tmp_path, number, state(number))
+
+    def fails(path):
+        raise error
+
+    with monkeypatch.context() as disk:
+        disk.setattr(checkpoint, "sha256", fails)
+        with pytest.raises(UserError, match="cannot be read .*; nothing was moved, give the same command again"):
+            load_checkpoint(tmp_path)
+    assert load_checkpoint(tmp_path)["position"]["step"] == 2
+
+
+def test_only_who_may_sets_damaged_states_aside(tmp_path):
+    for number in (1, 2):
+        save_checkpoint(tmp_path, number, state(number))
+    (tmp_path / "step-000002/model.pt").write_bytes(b"cut")
+    assert load_checkpoint(tmp_path, set_aside=False)["position"]["step"] == 1 and (tmp_path / "step-000002").exists()
+
+
+def change(folder, **files):
+    """Other files, under a manifest that is true to them."""
+    _write_manifest(folder / "manifest.json", {"step": 1, "keep": False, "files": files})
+
+
+def test_packed_tensors_are_found_before_they_fill_the_memory(tmp_path):
+    folder = save_checkpoint(tmp_path, 1, {**state(1), "model": torch.zeros(2**20)})
+    plain, packed = folder / "model.pt", folder / "packed"
+    with zipfile.ZipFile(plain) as of, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as to:
+        for entry in of.namelist():
+            to.writestr(entry, of.read(entry))
+    os.replace(packed, plain)
+    change(folder, **{name: sha256(folder / name) for name in ("model.pt", "position.pt")})
+    assert "model.pt is packed" in damage(folder)
+
+
+def test_a_manifest_that_leaves_out_the_model_is_damage(tmp_path):
+    folder = save_checkpoint(tmp_path, 1, state(1))
+    change(folder, **{"position.pt": sha256(folder / "position.pt")})
+    assert damage(folder) == "manifest.json names no model.pt"

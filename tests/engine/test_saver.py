@@ -19,14 +19,14 @@ def test_what_changes_after_the_call_is_saved_as_it_was(tmp_path):
 
 def test_a_full_disk_is_told_once_and_leaves_the_state_before(tmp_path, monkeypatch):
     writer = Saver(tmp_path)
-    writer.save(1, {"model": torch.zeros(3)})
+    writer.save(1, {"model": torch.zeros(3), "position": {}})
     writer.wait()
 
     def full(handle):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    writer.save(2, {"model": torch.ones(3)})
+    writer.save(2, {"model": torch.ones(3), "position": {}})
     writer.wait()
     monkeypatch.undo()
     assert "step 2 could not be saved" in (said := writer.said()) and "No space left" in said and writer.said() is None
