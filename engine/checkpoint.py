@@ -60,9 +60,26 @@ def _umask() -> int:
 def save_checkpoint(root: Path, step: int, state: dict, keep_copy: bool = False) -> Path:
     """Writes each entry of `state` as `<name>.pt` into `root/step-<step>`; all but the two newest go, save kept copies.
 
-    What could not be written whole is removed, and the OSError raised.
+    Where the disk is full, the older of the two goes first. What could not be written whole is removed, and the OSError raised.
     """
     folder = root / f"step-{step:06d}"
+    try:
+        _fill(folder, step, state, keep_copy)
+    except OSError as error:
+        spare = [of for of in [of for of in _steps(root) if of != folder][:-1] if not _kept(of)]
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not spare:
+            raise
+        for of in spare:
+            shutil.rmtree(of)
+        _fill(folder, step, state, keep_copy)
+    sync(root)
+    write_atomically(root / "last", lambda path: path.write_text(folder.name, encoding="utf-8"))
+    _drop_old(root, newest=folder.name)
+    return folder
+
+
+def _fill(folder: Path, step: int, state: dict, keep_copy: bool) -> None:
+    """Writes all of a checkpoint beside where it goes, then puts it there."""
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -75,10 +92,6 @@ def save_checkpoint(root: Path, step: int, state: dict, keep_copy: bool = False)
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    sync(root)
-    write_atomically(root / "last", lambda path: path.write_text(folder.name, encoding="utf-8"))
-    _drop_old(root, newest=folder.name)
-    return folder
 
 
 def load_checkpoint(root: Path, set_aside: bool = True) -> dict | None:

@@ -113,7 +113,9 @@ class RunFolder:
         batches = {name: getattr(config, name) * world for name in BATCHES if hasattr(config, name)}
         about = {"format_version": 1, "id": run_id, "script": self.name, "global_batch": batches, "launch": _launch()}
         write_atomically(self.path / "run.json", lambda path: path.write_text(json.dumps(about), encoding="utf-8"))
-        write_atomically(self.path / "config.yaml", lambda path: write_config(replace(config, overwrite=False, resume="auto"), path))
+        write_atomically(
+            self.path / "config.yaml", lambda path: write_config(replace(config, overwrite=False, resume="auto"), path)
+        )
         return run_id
 
     def mended(self, config: Config, world: int, run_id: str) -> str | None:

@@ -61,7 +61,7 @@ class Run:
         self.folder = Path(config.dump_path or f"runs/{name}")
         self.files, self.scratches = RunFolder(self.folder, name), Scratch(self.folder)
         self.saver, self.logbook = Saver(self.files.checkpoints), None
-        self.signals = Signals(self._leave)
+        self.signals = Signals(self._leave, unsaved=lambda: self.saver.failed is not None)
         process = join_group(config.timeout_minutes)
         self.signals.join(process.world)
         self.rank, self.world, self.local_rank, self.device = process.rank, process.world, process.local, process.device
@@ -407,6 +407,7 @@ class Run:
 
     def _between_steps(self) -> None:
         """Saves when it is time to, or when a signal asked any process to stop, which is then done."""
+        self.warn(self.saver.said())
         due = SAVE if self.rank == 0 and time.monotonic() >= self._save_at else 0
         agreed = self.signals.agreed(max(self.signals.wish(), due))
         if agreed:
@@ -424,11 +425,12 @@ class Run:
         self.soundness.refuse_broken(self.model, state["tally"]["sums"])
         if self.rank:
             return
+        self.saver.wait()
+        self.warn(self.saver.said())
         self.warn(self.files.mended(self.config, self.world, self.run_id))
         state["position"] = self._position().plain()
         state |= {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         self.saver.save(self.step, state | {"scaler": self.scaler.state_dict()}, keep_copy)
-        self.warn(self.saver.said())
 
     def _stop(self) -> None:
         """Ends this process as preempted, when the state is on the disk."""
@@ -443,11 +445,10 @@ class Run:
         self.files.mark_preempted(sentence)
         self.scratches.remove()
         self.saver.wait()
-        trouble = self.saver.said()
         if self.logbook:
             self.logbook.close()
-        if trouble:
-            raise UserError(f"{sentence.split(';')[0]}, but {trouble.removeprefix('warning: ')}")
+        if self.saver.failed:
+            raise UserError(f"{sentence.split(';')[0]}, but {self.saver.failed}; make room, and give the same command again.")
 
     def _log_step(self, figures: torch.Tensor) -> None:
         values = dict(zip(self.tally.names, mean_over_ranks(figures)))

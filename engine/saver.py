@@ -10,11 +10,12 @@ from .checkpoint import save_checkpoint
 
 
 class Saver:
-    """Writes checkpoints below `root`, one after the other. `trouble`: why the last one could not be written, once."""
+    """Writes checkpoints below `root`, one after the other. `failed`: why the last one that was tried is not there."""
 
     def __init__(self, root: Path):
         self.root = root
-        self.trouble: str | None = None
+        self.failed: str | None = None
+        self._told = True
         self._bug: Exception | None = None
         self._writing: threading.Thread | None = None
 
@@ -35,16 +36,16 @@ class Saver:
 
     def said(self) -> str | None:
         """A sentence about a checkpoint that could not be written, once."""
-        trouble, self.trouble = self.trouble, None
-        return trouble
+        told, self._told = self._told, True
+        return None if told else f"warning: {self.failed}; training goes on."
 
     def _write(self, step: int, state: dict, keep_copy: bool) -> None:
         try:
             save_checkpoint(self.root, step, state, keep_copy)
+            self.failed = None
         except OSError as error:
-            self.trouble = (
-                f"warning: the state of step {step} could not be saved in {self.root} ({error.strerror}); training goes on."
-            )
+            self.failed = f"the state of step {step} could not be saved in {self.root} ({error.strerror})"
+            self._told = False
         except Exception as error:
             self._bug = error
 

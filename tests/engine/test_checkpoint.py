@@ -146,7 +146,9 @@ def test_an_old_copy_with_a_damaged_manifest_stays_and_saving_goes_on(tmp_path):
     assert sorted(p.name for p in tmp_path.glob("step-*")) == ["step-000001", "step-000003", "step-000004"]
 
 
-@pytest.mark.parametrize("error", [*(OSError(n, os.strerror(n)) for n in (errno.EIO, errno.ESTALE, errno.EACCES)), MemoryError()])
+@pytest.mark.parametrize(
+    "error", [*(OSError(n, os.strerror(n)) for n in (errno.EIO, errno.ESTALE, errno.EACCES)), MemoryError()]
+)
 def test_what_cannot_be_read_for_now_is_no_damage(tmp_path, monkeypatch, error):
     for number in (1, 2):
         save_checkpoint(tmp_path, number, state(number))
@@ -156,7 +158,7 @@ def test_what_cannot_be_read_for_now_is_no_damage(tmp_path, monkeypatch, error):
 
     with monkeypatch.context() as disk:
         disk.setattr(checkpoint, "sha256", fails)
-        with pytest.raises(UserError, match="cannot be read .*; nothing was moved, give the same command again"):
+        with pytest.raises(UserError, match=r"cannot be read .*; nothing was moved, give the same command again"):
             load_checkpoint(tmp_path)
     assert load_checkpoint(tmp_path)["position"]["step"] == 2
 

@@ -11,6 +11,7 @@ import pytest
 from conftest import make_data
 from six_scripts import script_flags
 
+import engine.saver
 import engine.weights
 import ssl_deepcluster_2D
 import ssl_swav_2D
@@ -89,7 +90,7 @@ def test_a_loader_process_that_is_killed_is_one_sentence_and_the_state_stays(her
 
 
 @pytest.mark.parametrize(
-    "where", ["start", "clustering", *(pytest.param(w, marks=pytest.mark.slow) for w in ("listing", "finish"))]
+    "where", ["start", *(pytest.param(w, marks=pytest.mark.slow) for w in ("listing", "clustering", "finish"))]
 )
 def test_a_signal_outside_of_steps_leaves_a_note_for_the_scheduler_and_no_scratch_file(here, monkeypatch, capsys, where):
     owner, name = {
@@ -117,6 +118,7 @@ def test_a_signal_outside_of_steps_leaves_a_note_for_the_scheduler_and_no_scratc
     assert not note.exists() and Path("weights/resnet_deepcluster2D.pth").exists()
 
 
+@pytest.mark.slow
 def test_a_command_that_is_refused_leaves_the_run_as_it_was(here):
     train(here, "--epochs", "1")
     folder = here / "runs/ssl_swav_2D"
@@ -126,3 +128,19 @@ def test_a_command_that_is_refused_leaves_the_run_as_it_was(here):
         train(here, "--epochs", "2", "--arch", "resnet34", "--resume", "anyway")
     assert before == {name: (folder / name).read_bytes() for name in before}
     train(here, "--epochs", "2")
+
+
+@pytest.mark.slow
+def test_a_stop_between_epochs_whose_state_is_not_on_the_disk_does_not_say_that_it_is(here, monkeypatch, capsys):
+    def full(*words):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(engine.saver, "save_checkpoint", full)
+    words = [*COMMON, *script_flags("swav", "2D", here, "4"), "--checkpoint_minutes", "0", "--probed_files", "0"]
+    monkeypatch.setattr("sys.argv", ["ssl_swav_2D.py", *words])
+    with pytest.raises(SystemExit) as stop:
+        launch(ssl_swav_2D.SwavImageConfig, ssl_swav_2D.main)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and "stopped by SIGTERM between two epochs, but the state of step 3 could not be saved" in said
+    assert "goes on" not in said
