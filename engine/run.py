@@ -4,6 +4,7 @@ The loop stays in the script: `for epoch in run.epochs()`, `for batch in run.bat
 Nothing is written before `epochs()` begins, so that a script that refuses its input leaves no trace.
 """
 
+import contextlib
 import itertools
 import socket
 import time
@@ -78,10 +79,16 @@ class Run:
     # ---- before the loop
 
     def input(self, name: str) -> Path:
-        """The path of an input weight file in `pretrained_path`; its hash goes into what this run writes."""
-        path = Path(self.config.pretrained_path) / name
-        if path.is_file():
-            self.inputs[str(path)] = sha256(path)
+        """The path of an input weight file in `pretrained_path`; its hash goes into what this run writes. Collective.
+
+        Raises `UserError` when a process does not see the file that the first one sees, or none.
+        """
+        path, digest = Path(self.config.pretrained_path) / name, None
+        with contextlib.suppress(OSError):  # reading it says what is wrong
+            digest = sha256(path)
+        refuse_unequal(digest, f"it does not see {path} as the first process does; all machines must read the same weights.")
+        if digest:
+            self.inputs[str(path)] = digest
         return path
 
     def find(self, find, *args):

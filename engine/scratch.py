@@ -24,7 +24,9 @@ class Scratch:
         except OSError as error:
             path.unlink(missing_ok=True)
             reason = f"{error.strerror}: {size / 2**30:.1f} GiB are needed"
-            raise UserError(f"{path} cannot be made ({reason}); choose another --dump_path or keep less.") from None
+            refusal = UserError(f"{path} cannot be made ({reason}); choose another --dump_path or keep less.")
+            refusal.of_one_rank = True  # of this machine
+            raise refusal from None
         self.made.append(path)
         atexit.register(self.remove)  # however this process ends, short of SIGKILL
         return path

@@ -1,0 +1,47 @@
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from engine.checkpoint import sha256
+from engine.errors import UserError
+from engine.run import Run
+
+
+def input_of(folder: Path) -> tuple:
+    run = SimpleNamespace(config=SimpleNamespace(pretrained_path=str(folder)), inputs={})
+    return Run.input(run, "f.pth"), run.inputs
+
+
+def test_the_hash_of_an_input_is_noted_and_a_missing_one_is_for_its_reader_to_refuse(tmp_path):
+    path = tmp_path / "f.pth"
+    assert input_of(tmp_path) == (path, {})
+    path.write_bytes(b"weights")
+    assert input_of(tmp_path) == (path, {str(path): sha256(path)})
+
+
+def process(rank, folder):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    said = []
+    for case in ("same", "other", "missing"):
+        os.makedirs(f"{folder}/{rank}/{case}")
+        os.chdir(f"{folder}/{rank}/{case}")
+        if rank == 0 or case != "missing":
+            Path("f.pth").write_text(case if rank == 0 or case == "same" else "else", encoding="utf-8")
+        try:
+            input_of(Path())
+            said.append("")
+        except UserError as error:
+            said.append(str(error))
+    Path(folder, f"{rank}.txt").write_text("\n".join(said), encoding="utf-8")
+    dist.destroy_process_group()
+
+
+def test_a_process_that_sees_other_weights_or_none_ends_all_with_one_sentence(tmp_path):
+    mp.spawn(process, (str(tmp_path),), nprocs=2)
+    said = [(tmp_path / f"{rank}.txt").read_text(encoding="utf-8").split("\n") for rank in range(2)]
+    assert said[0] == said[1] and said[0][0] == ""
+    for sentence in said[0][1:]:
+        assert "process 1 on" in sentence and "does not see f.pth as the first process does" in sentence
