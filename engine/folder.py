@@ -1,11 +1,13 @@
 """The folder of a run: whose it is, whether it may be gone on with, and that one run alone works in it."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import shutil
 import socket
+import sys
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +34,7 @@ class RunFolder:
         self.path, self.name = path, name
         self.checkpoints, self.metrics = path / "checkpoints", path / "metrics.jsonl"
         self.changed: list[str] = []  # what differs from the run that is gone on with all the same
+        self.replaces = False  # whether weights of another run may be replaced
         self._lock = None
 
     # ---- before
@@ -41,12 +44,12 @@ class RunFolder:
 
         Where the number of processes has changed, `config.batch_size` is set so that the batch of all of them stays.
         """
-        identity = self.identity()
+        identity, self.replaces = self.identity(), config.overwrite
         if config.overwrite and _started_again() and identity.get("launch") == _launch():
             config.overwrite = False  # the launcher has started this very run again: what it has done stays
         if config.overwrite:
             return
-        refuse_foreign(output, identity.get("id"), overwrite=False)
+        refuse_foreign(output, identity.get("id"), self.replaces)
         used = self.path / "config.yaml"
         if not used.exists():
             return
@@ -119,11 +122,21 @@ class RunFolder:
         return run_id
 
     def mended(self, config: Config, world: int, run_id: str) -> str | None:
-        """Makes a folder that somebody has removed anew → a sentence about it."""
-        if (self.path / "run.json").exists():
+        """Makes a folder that somebody has removed anew → a sentence about it.
+
+        Raises `UserError` when another run has taken the folder since: the lock went with the one that was removed.
+        """
+        if (self.path / "run.json").exists() and self._lock_is_there():
             return None
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self.leave()
+            self._lock_it()
+            if self.identity().get("id") == run_id:
+                return None
+            if self.identity():
+                self.leave()
+                raise UserError(f"{self.path} was removed, and holds another run now; choose another --dump_path.")
             self.write_identity(config, world, run_id)
         except OSError as error:
             return f"warning: {self.path} was removed and cannot be made again ({error.strerror}); training goes on."
@@ -148,12 +161,28 @@ class RunFolder:
             self._lock.close()
             self._lock = None
 
+    def _lock_is_there(self) -> bool:
+        """Whether the file that this process has locked is still the one that others would lock."""
+        try:
+            return self._lock is None or os.path.samestat(os.fstat(self._lock.fileno()), os.stat(self.path / "lock"))
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # for now nobody knows
+
     def _lock_it(self) -> None:
         # a lock of the process: it ends with it, however that ends, and the loader's workers do not hold it
         lock = open(self.path / "lock", "a+", encoding="utf-8")
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                lock.close()
+                print(
+                    f"warning: {self.path} cannot be locked ({error.strerror}); see to it yourself that one run alone uses it.",
+                    file=sys.stderr,
+                )
+                return
             lock.seek(0)
             who = lock.read().strip()
             lock.close()

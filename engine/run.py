@@ -43,7 +43,7 @@ from .signals import SAVE, STOP, Signals
 from .soundness import Soundness
 from .sync_batchnorm import synchronize_batchnorm
 from .tally import Tally
-from .weights import about_weights, refuse_unwritable, write_weights
+from .weights import about_weights, refuse_foreign, refuse_unwritable, write_weights
 
 LOG_EVERY = 10
 MOST_CONCERNS = 5
@@ -291,11 +291,21 @@ class Run:
         about |= {"config": as_plain(self.config), "inputs": self.inputs, "data": self.data}
         about["left_out"] = self.listing.left_out
         if self._trained or not self._written():
+            self._keep_foreign()
             write_weights(self.output, state, about, flat)
             self.say(f"wrote {self.output}")
         self.warn(told(self.listing.left_out))
         self.files.end_preemption()
         self.files.leave()
+
+    def _keep_foreign(self) -> None:
+        """Another run may have written a file of this name while this one went on."""
+        try:
+            refuse_foreign(self.output, self.run_id, self.files.replaces)
+        except UserError:
+            own = self.output.with_suffix(f".{self.run_id}{self.output.suffix}")
+            self.warn(f"warning: another run has written {self.output} meanwhile; the weights of this one go to {own}.")
+            self.output = own
 
     def _written(self) -> bool:
         about = about_weights(self.output) if self.output.exists() else {}

@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -119,4 +120,43 @@ def test_what_cannot_be_overwritten_is_said(used, monkeypatch):
     monkeypatch.setattr(shutil, "rmtree", refuse)
     with pytest.raises(UserError, match=r"run cannot be written \(Device or resource busy\)"):
         used.take(overwrite=True)
+    used.leave()
+
+
+def test_a_folder_that_was_removed_is_locked_anew_and_one_that_another_run_took_is_left_alone(used):
+    run_id = used.identity()["id"]
+    used.take(overwrite=False)
+    shutil.rmtree(used.path)
+    assert "it is made again" in used.mended(Config(), 2, run_id) and used._lock_is_there()
+    (used.path / "lock").unlink()
+    assert not used._lock_is_there() and used.mended(Config(), 2, run_id) is None and used._lock_is_there()
+    shutil.rmtree(used.path)
+    other = RunFolder(used.path, "script")
+    other.take(overwrite=False)
+    other.begin(Config(), 1)
+    other.leave()
+    with pytest.raises(UserError, match="was removed, and holds another run now"):
+        used.mended(Config(), 2, run_id)
+    assert used.identity()["id"] != run_id
+
+
+def test_a_file_system_without_locks_is_no_other_run(used, monkeypatch, capsys):
+    def refuse(*words):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    used.take(overwrite=False)
+    assert "cannot be locked (No locks available)" in capsys.readouterr().err
+    used.begin(Config(batch_size=4), 2)
+
+
+def test_a_launcher_that_starts_again_may_still_replace_the_weights_that_it_was_told_to(used, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
+    used.take(overwrite=True)
+    used.begin(Config(batch_size=4, overwrite=True), world=2)
+    (used.path / "weights.pth").write_bytes(b"of another run")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    ask(used, 2, batch_size=4, overwrite=True)
+    with pytest.raises(UserError, match="written by another run"):
+        ask(used, 2, batch_size=4)
     used.leave()

@@ -2,12 +2,15 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
+import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from engine.checkpoint import sha256
 from engine.errors import UserError
+from engine.folder import RunFolder
 from engine.run import Run
+from engine.weights import write_weights
 
 
 def input_of(folder: Path) -> tuple:
@@ -45,3 +48,13 @@ def test_a_process_that_sees_other_weights_or_none_ends_all_with_one_sentence(tm
     assert said[0] == said[1] and said[0][0] == ""
     for sentence in said[0][1:]:
         assert "process 1 on" in sentence and "does not see f.pth as the first process does" in sentence
+
+
+def test_weights_that_another_run_wrote_meanwhile_stay(tmp_path, capsys):
+    path = tmp_path / "out.pth"
+    write_weights(path, {"w": torch.zeros(1)}, {"run": "theirs"})
+    for run_id, own in [("theirs", path), ("ours", tmp_path / "out.ours.pth")]:
+        run = SimpleNamespace(output=path, run_id=run_id, files=RunFolder(tmp_path, "s"), warn=print)
+        Run._keep_foreign(run)
+        assert run.output == own
+    assert f"another run has written {path} meanwhile" in capsys.readouterr().out
