@@ -15,6 +15,7 @@ from pathlib import Path
 from .checkpoint import write_atomically
 from .config import Config, as_plain, parse, read_flags, write_config
 from .errors import UserError
+from .processes import of_first
 from .weights import refuse_foreign
 
 # a run may go on although these differ: they change neither what is computed nor what is written
@@ -35,18 +36,24 @@ class RunFolder:
         self.checkpoints, self.metrics = path / "checkpoints", path / "metrics.jsonl"
         self.changed: list[str] = []  # what differs from the run that is gone on with all the same
         self.replaces = False  # whether weights of another run may be replaced
+        self._known = {"config.yaml", "run.json"}
         self._lock = None
 
     # ---- before
+
+    def heed_launcher(self, config: Config) -> None:
+        """Takes back `--overwrite` when the launcher has started this very run again: what it has done stays. Collective."""
+        self.replaces = config.overwrite
+        again = of_first(lambda: _started_again() and self.identity().get("launch") == _launch())
+        config.overwrite = config.overwrite and not again
 
     def refuse_what_would_be_lost(self, config: Config, output: Path, world: int) -> None:
         """Raises `UserError` when going on is not wanted, or would mix two runs, or replace the weights of another one.
 
         Where the number of processes has changed, `config.batch_size` is set so that the batch of all of them stays.
         """
-        identity, self.replaces = self.identity(), config.overwrite
-        if config.overwrite and _started_again() and identity.get("launch") == _launch():
-            config.overwrite = False  # the launcher has started this very run again: what it has done stays
+        identity = self.identity()
+        self._known = {name for name in ("config.yaml", "run.json") if (self.path / name).exists()}
         if config.overwrite:
             return
         refuse_foreign(output, identity.get("id"), self.replaces)
@@ -55,9 +62,27 @@ class RunFolder:
             return
         if config.resume == "never":
             raise UserError(f"{self.path} holds a run; choose another --dump_path, or start over with --overwrite.")
-        then, now = as_plain(parse(type(config), read_flags(type(config), str(used)))), as_plain(config)
-        changed = [f"{k} was {then[k]}, is {now[k]}" for k in now if then[k] != now[k] and k not in self._not_compared()]
-        changed += _keep_batches(config, then, identity.get("global_batch", {}), world)
+        then = as_plain(parse(type(config), read_flags(type(config), str(used))))
+        changed = self._differences(config, then) + _keep_batches(config, then, identity.get("global_batch", {}), world)
+        self._refuse_changed(config, changed)
+
+    def refuse_unlike(self, config: Config, constants: dict, batches: dict[str, int], world: int) -> None:
+        """As `refuse_what_would_be_lost`, by what the state says, where somebody has removed what the folder should say."""
+        changed = [] if "config.yaml" in self._known else self._differences(config, constants)
+        if "run.json" not in self._known or "config.yaml" not in self._known:
+            changed += _batch_changes(global_batch(config, world), batches, world)
+        if changed:
+            self._refuse_changed(config, changed)
+
+    def compared(self, config: Config) -> dict:
+        """The constants that must stay while a run goes on."""
+        return {name: value for name, value in as_plain(config).items() if name not in self._not_compared()}
+
+    def _differences(self, config: Config, then: dict) -> list[str]:
+        now = self.compared(config)
+        return [f"{k} was {then[k]}, is {now[k]}" for k in now if k in then and then[k] != now[k]]
+
+    def _refuse_changed(self, config: Config, changed: list[str]) -> None:
         if changed and config.resume != "anyway":
             raise UserError(
                 f"{self.path} holds a run of another configuration ({'; '.join(changed)}); choose another --dump_path, go on "
@@ -113,7 +138,7 @@ class RunFolder:
 
     def write_identity(self, config: Config, world: int, run_id: str) -> str:
         """Writes `run.json` and `config.yaml` → the run's id."""
-        batches = {name: getattr(config, name) * world for name in BATCHES if hasattr(config, name)}
+        batches = global_batch(config, world)
         about = {"format_version": 1, "id": run_id, "script": self.name, "global_batch": batches, "launch": _launch()}
         write_atomically(self.path / "run.json", lambda path: path.write_text(json.dumps(about), encoding="utf-8"))
         write_atomically(
@@ -195,20 +220,41 @@ class RunFolder:
 
 def _keep_batches(config: Config, then: dict, kept: dict[str, int], world: int) -> list[str]:
     """Sets the batch of a process so that the batch of all stays as it was → what differs all the same."""
+    for name, total in kept.items():
+        if getattr(config, name) == then[name] and total % world == 0:
+            setattr(config, name, total // world)
+    return _batch_changes(global_batch(config, world), kept, world)
+
+
+def _batch_changes(now: dict[str, int], kept: dict[str, int], world: int) -> list[str]:
     changed = []
     for name, total in kept.items():
-        now = getattr(config, name)
-        if now == then[name] and total % world == 0:
-            setattr(config, name, total // world)
-        elif now * world != total:
+        if now[name] != total:
             right = f"--{name} {total // world}" if total % world == 0 else "another number of processes"
-            changed.append(f"{name} of all processes was {total}, is {now * world}: use {right}")
+            changed.append(f"{name} of all processes was {total}, is {now[name]}: use {right}")
     return changed
+
+
+def global_batch(config: Config, world: int) -> dict[str, int]:
+    """The batch of all processes together, by the name of the constant."""
+    return {name: getattr(config, name) * world for name in BATCHES if hasattr(config, name)}
 
 
 def _launch() -> str:
     """What the launcher calls this start; the same when it starts it again."""
-    return os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID") or ""
+    run_id = os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID") or ""
+    if run_id != "none":
+        return run_id
+    # torchrun with a fixed address calls all its runs so; but its process stays the same while it starts this one again
+    return f"port {os.environ.get('MASTER_PORT')}, process {os.getppid()} of {_started_at(os.getppid())}"
+
+
+def _started_at(process: int) -> str:
+    """When a process began, in ticks since the machine did; "" where the system does not tell."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
 
 
 def _started_again() -> bool:

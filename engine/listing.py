@@ -1,5 +1,6 @@
 """Which files a run reads: listed by its first process, seen by all, and without those that cannot be learned from."""
 
+import contextlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,7 @@ from pathlib import Path
 import torch.distributed as dist
 from tqdm import tqdm
 
+from .checkpoint import write_atomically
 from .errors import UserError
 from .processes import gather_objects, of_first, raise_together
 
@@ -18,17 +20,17 @@ class Listing:
     """Lists of files, alike on all processes. An item has a `path`, a `name`, and a `fault()`, which reads all of it.
 
     on_bad_file: "skip" reads every file once, the processes each a share, and leaves out what has a fault (`left_out`, reasons
-    by name); "stop" reads nothing beforehand. What was found is kept in `memory`, so that a run that goes on reads only files
-    that have changed.
+    by name); "stop" reads nothing beforehand. Which files are good is kept in `memory`, so that a run that goes on reads only
+    those that have changed, and bad ones, which may have been out of reach for once; anew: what is in it does not count.
     """
 
-    def __init__(self, on_bad_file: str, threads: int, memory: Path | None = None):
+    def __init__(self, on_bad_file: str, threads: int, memory: Path | None = None, anew: bool = False):
         self.skip, self.threads, self.memory = on_bad_file == "skip", max(1, threads), memory
         self.left_out: dict[str, str] = {}
         self.looked_at: set[Path] = set()
         self.known: dict[str, list] = {}  # path → size, time of change, fault
-        if self.skip and memory and memory.is_file():
-            self.known = json.loads(memory.read_text(encoding="utf-8"))
+        if self.skip and memory and not anew:
+            self.known = _remembered(memory)
 
     def find(self, find, *args):
         """What `find(*args)` gives on the first process: a list of items, or several. Collective.
@@ -58,9 +60,11 @@ class Listing:
         return [sentence for cannot_be_read, sentence in said if not cannot_be_read]
 
     def save(self) -> None:
-        """Keeps what was found; for the first process alone."""
+        """Keeps which files are good, where that can be written; for the first process alone."""
         if self.skip and self.memory:
-            self.memory.write_text(json.dumps(self.known), encoding="utf-8")
+            good = json.dumps({path: of for path, of in self.known.items() if not of[2]})
+            with contextlib.suppress(OSError):  # they are read once more, then
+                write_atomically(self.memory, lambda path: path.write_text(good, encoding="utf-8"))
 
     def _without_bad(self, items: list) -> list:
         self._look_at(items)
@@ -87,6 +91,15 @@ class Listing:
                 raise
         for of_one in gather_objects(seen):
             self.known |= of_one
+
+
+def _remembered(memory: Path) -> dict[str, list]:
+    """What an earlier start of the run has kept; nothing when that cannot be read."""
+    try:
+        kept = json.loads(memory.read_text(encoding="utf-8"))
+        return {path: [size, changed, fault] for path, (size, changed, fault) in kept.items() if not fault}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def told(left_out: dict[str, str]) -> str:

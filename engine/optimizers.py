@@ -31,6 +31,14 @@ class Larc(Lars):
         return super().step(closure)
 
 
+def load_with_own_constants(optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """As `load_state_dict`, but weight decay and the like stay those that the optimiser was made with."""
+    own = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, constants in zip(optimizer.param_groups, own):
+        group.update(constants)
+
+
 def make_optimizer(name: str, model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
     """AdamW, or LARC as published: SGD with momentum 0.9, each tensor's gradient scaled by 0.001 |w| / (|g| + wd |w|).
 

@@ -12,6 +12,7 @@ class Position:
     """step: steps done, of `steps_per_epoch` in each of `epochs`; inputs: SHA-256 by path of the weights it started from.
 
     data: what was learned from (`datasets.files.summary`), a loader; metrics_bytes: length of `metrics.jsonl` at this step.
+    constants, global_batch: what `config.yaml` and `run.json` say, for when these are gone.
     """
 
     step: int
@@ -20,10 +21,12 @@ class Position:
     inputs: dict[str, str] = field(default_factory=dict)
     data: list[dict] = field(default_factory=list)
     metrics_bytes: int = 0
+    constants: dict = field(default_factory=dict)
+    global_batch: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, stored: dict) -> "Position":
-        """From a checkpoint of any version; the first did not know its epochs nor its data."""
+        """From a checkpoint of any version; the first did not know its epochs, data, nor constants."""
         return cls(**{"epochs": 0, **stored})
 
     def plain(self) -> dict:

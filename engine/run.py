@@ -19,11 +19,11 @@ from .checkpoint import load_checkpoint, sha256
 from .compiling import compile_blocks
 from .config import Config, as_plain, parse
 from .errors import Preempted, UserError, speaking_to_people
-from .folder import RunFolder
+from .folder import RunFolder, global_batch
 from .listing import Listing, told
 from .logbook import Logbook
 from .neighbours import held_out_share
-from .optimizers import make_optimizer
+from .optimizers import load_with_own_constants, make_optimizer
 from .position import Position
 from .processes import (
     autocast,
@@ -72,8 +72,10 @@ class Run:
         self.step = self.epoch = 0
         self.tracked: dict = {}
         self.inputs: dict[str, str] = {}
-        self.listing = Listing(config.on_bad_file, config.workers, self.folder / "checked_files.json")
+        self.files.heed_launcher(config)
         self.files.refuse_what_would_be_lost(config, self.output, self.world)
+        memory = self.folder / "checked_files.json"
+        self.listing = Listing(config.on_bad_file, config.workers, memory, anew=config.overwrite)
         torch.manual_seed(config.seed)
 
     # ---- before the loop
@@ -390,15 +392,19 @@ class Run:
 
     def _position(self) -> Position:
         written = self.logbook.length() if self.logbook else 0
-        return Position(self.step, self.steps_per_epoch, self.config.epochs, self.inputs, self.data, written)
+        constants, batches = self.files.compared(self.config), global_batch(self.config, self.world)
+        return Position(
+            self.step, self.steps_per_epoch, self.config.epochs, self.inputs, self.data, written, constants, batches
+        )
 
     def _restore(self, state: dict) -> None:
         then, anyway = Position.of(state["position"]), self.config.resume == "anyway"
         then.refuse_other(self._position(), self.folder, anyway)
+        self.files.refuse_unlike(self.config, then.constants, then.global_batch, self.world)
         self.step = then.step
         try:
             self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            load_with_own_constants(self.optimizer, state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
             for name, thing in self.tracked.items():
                 thing.load_state_dict(state[name])

@@ -25,6 +25,7 @@ def used(tmp_path):
 
 def ask(folder, world, **constants):
     config = Config(**constants)
+    folder.heed_launcher(config)
     folder.refuse_what_would_be_lost(config, folder.path / "weights.pth", world)
     return config
 
@@ -159,4 +160,30 @@ def test_a_launcher_that_starts_again_may_still_replace_the_weights_that_it_was_
     ask(used, 2, batch_size=4, overwrite=True)
     with pytest.raises(UserError, match="written by another run"):
         ask(used, 2, batch_size=4)
+    used.leave()
+
+
+def test_constants_and_batch_are_compared_with_the_state_where_the_files_that_say_them_are_gone(used):
+    state = used.compared(Config(batch_size=4)), {"batch_size": 8}
+    ask(used, 2, batch_size=4)
+    used.refuse_unlike(Config(batch_size=4, wd=0.5), *state, world=2)  # config.yaml has been asked
+    (used.path / "run.json").unlink()
+    (used.path / "config.yaml").unlink()
+    config = ask(used, 2, batch_size=4, wd=0.5)
+    with pytest.raises(UserError, match=r"another configuration \(wd was 1e-06, is 0\.5\)"):
+        used.refuse_unlike(config, *state, world=2)
+    with pytest.raises(UserError, match="batch_size of all processes was 8, is 4: use --batch_size 8"):
+        used.refuse_unlike(Config(batch_size=4), *state, world=1)
+    used.refuse_unlike(Config(batch_size=4), *state, world=2)
+    used.refuse_unlike(Config(batch_size=1), {}, {}, world=2)  # a state of an earlier format
+
+
+def test_two_runs_of_a_launcher_without_a_name_are_two(used, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    used.take(overwrite=False)
+    used.begin(Config(batch_size=4), world=2)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert not ask(used, 2, batch_size=4, overwrite=True).overwrite
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    assert ask(used, 2, batch_size=4, overwrite=True).overwrite
     used.leave()

@@ -96,8 +96,25 @@ def test_a_file_is_read_again_only_when_it_has_changed(here):
     os.utime("2.x", ns=(1, 1))
     again = Listing("skip", 1, here / "checked_files.json")
     assert names(again.find(found)) == ["0.x", "2.x"] and again.left_out == {"1.x": "1.x is bad"}
-    assert Path("read.txt").read_text(encoding="utf-8").split()[4:] == ["2.x"]
-    assert set(json.loads((here / "checked_files.json").read_text(encoding="utf-8"))) == {"0.x", "1.x", "2.x"}
+    assert Path("read.txt").read_text(encoding="utf-8").split()[4:] == ["1.x", "2.x"]  # what was bad may be good now
+    assert set(json.loads((here / "checked_files.json").read_text(encoding="utf-8"))) == {"0.x", "2.x"}
+    anew = Listing("skip", 1, here / "checked_files.json", anew=True)
+    assert anew.known == {} and again.known
+
+
+@pytest.mark.parametrize("content", ['{"0.x": [4, 1', "[]", '{"0.x": 3}', '{"0.x": [1, 2]}', "[" * 100_000])
+def test_a_memory_that_cannot_be_read_is_none(here, content):
+    Path("checked_files.json").write_text(content, encoding="utf-8")
+    listing = Listing("skip", 1, here / "checked_files.json")
+    assert names(listing.find(found, "good")) == ["0.x"]
+    listing.save()
+    assert "0.x" in Listing("skip", 1, here / "checked_files.json").known
+
+
+def test_a_memory_that_cannot_be_written_stops_nothing(here):
+    listing = Listing("skip", 1, here / "nowhere" / "checked_files.json")
+    listing.find(found, "good")
+    listing.save()
 
 
 def missing():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.optimizers import make_optimizer
+from engine.optimizers import load_with_own_constants, make_optimizer
 
 REFERENCE = Path(__file__).parents[2].parent / "shared" / "reference" / "larc.npz"
 
@@ -82,3 +82,16 @@ def test_adamw_decays_matrices_and_not_vectors():
     model = Three()
     groups = make_optimizer("adamw", model, 1e-3, 0.1).param_groups
     assert [(len(group["params"]), group["weight_decay"]) for group in groups] == [(1, 0.1), (2, 0.0)]
+
+
+@pytest.mark.parametrize("name", ["adamw", "larc"])
+def test_a_loaded_state_brings_its_moments_and_no_constants(name):
+    model = torch.nn.Linear(3, 2)
+    first, second = (make_optimizer(name, model, 0.1, decay) for decay in (0.01, 0.5))
+    model(torch.ones(1, 3)).sum().backward()
+    first.step()
+    load_with_own_constants(second, first.state_dict())
+    assert second.param_groups[0]["weight_decay"] == 0.5
+    weight = model.weight
+    assert all(torch.equal(first.state[weight][key], second.state[weight][key]) for key in first.state[weight])
+    assert first.state[weight]
