@@ -62,6 +62,7 @@ def make_loader(dataset: Dataset, batches: Sampler, collate, workers: int = 0, p
 
 
 def _end_workers() -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's own would say of each that it was killed
     for child in multiprocessing.active_children():
         child.kill()
 

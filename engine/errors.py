@@ -69,7 +69,7 @@ def _in_words(error: BaseException) -> BaseException:
     if hasattr(error, "exit_code"):
         return error
     text = str(error)
-    if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in text:
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in text:
         return MachineError(
             "the memory is used up; lower --batch_size, --image_batch_size or --target_shape, or keep less with --recompute "
             "and --precision bf16. The last saved state is kept: the same command goes on from it."

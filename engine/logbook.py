@@ -12,6 +12,8 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from .errors import UserError
+
 
 class Logbook:
     """Writes one line a logging step and one an epoch to `metrics`, the same figures to TensorBoard, and shows them.
@@ -22,8 +24,12 @@ class Logbook:
     def __init__(self, metrics: Path, events: Path, title: str, first_step: int, total_steps: int):
         self.metrics = metrics
         self.file = open(metrics, "ab", buffering=0)
+        self._length = os.fstat(self.file.fileno()).st_size
         self.events_folder = events
-        self.events = SummaryWriter(str(events), purge_step=first_step + 1)
+        try:
+            self.events = SummaryWriter(str(events), purge_step=first_step + 1)
+        except OSError as error:
+            raise UserError(f"{events} cannot be written ({error.strerror}); choose another --log_dir.") from None
         self.warned: set[Path] = set()
         quiet = not sys.stderr.isatty()
         self.bar = tqdm(
@@ -55,12 +61,17 @@ class Logbook:
         sys.stdout.flush()
 
     def length(self) -> int:
-        """The bytes of `metrics.jsonl`, all of which are on the disk."""
-        if not self.metrics.exists():  # somebody has removed the folder
-            self.file.close()
-            self.file = open(self.metrics, "ab", buffering=0)
-        os.fsync(self.file.fileno())
-        return os.fstat(self.file.fileno()).st_size
+        """The bytes of `metrics.jsonl`, all of which are on the disk; those of before where that fails, which is said."""
+        try:
+            if not self.metrics.exists():  # somebody has removed the folder
+                anew = open(self.metrics, "ab", buffering=0)
+                self.file.close()
+                self.file = anew
+            os.fsync(self.file.fileno())
+            self._length = os.fstat(self.file.fileno()).st_size
+        except OSError as error:
+            self._warn(self.metrics, error)
+        return self._length
 
     def close(self) -> None:
         self.bar.close()

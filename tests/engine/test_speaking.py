@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ def said(error, capsys):
 @pytest.mark.parametrize(
     "error",
     [
+        MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
     ],
@@ -20,6 +22,12 @@ def said(error, capsys):
 def test_used_up_memory_is_told_with_the_settings_to_lower(error, capsys):
     code, sentence = said(error, capsys)
     assert code == 1 and "lower --batch_size" in sentence and "the same command goes on" in sentence
+
+
+def test_memory_that_numpy_does_not_get_is_told_so(capsys):
+    with pytest.raises(SystemExit) as stop, speaking_to_people():
+        np.ones(2**58, np.uint8)
+    assert stop.value.code == 1 and "the memory is used up" in capsys.readouterr().err
 
 
 def test_memory_that_this_machine_refuses_is_told_so(capsys):
