@@ -15,16 +15,15 @@ import torch.distributed as dist
 from torch import nn
 from tqdm import tqdm
 
-from .checkpoint import load_checkpoint, sha256
+from .checkpoint import sha256
 from .compiling import compile_blocks
 from .config import Config, as_plain, parse
 from .errors import Preempted, UserError, speaking_to_people
-from .folder import RunFolder, global_batch
+from .folder import RunFolder
 from .listing import Listing, told
 from .logbook import Logbook
 from .neighbours import held_out_share
-from .optimizers import load_with_own_constants, make_optimizer
-from .position import Position
+from .optimizers import make_optimizer
 from .processes import (
     autocast,
     computing_dtype,
@@ -32,10 +31,10 @@ from .processes import (
     leave_group,
     mean_over_ranks,
     of_first,
-    raise_together,
     refuse_unequal,
     to_device,
 )
+from .resuming import position, take_up
 from .saver import Saver
 from .schedule import learning_rates
 from .scratch import Scratch, larger_than_half
@@ -43,7 +42,7 @@ from .signals import SAVE, STOP, Signals
 from .soundness import Soundness
 from .sync_batchnorm import synchronize_batchnorm
 from .tally import Tally
-from .weights import about_weights, refuse_foreign, refuse_unwritable, write_weights
+from .weights import about_weights, refuse_foreign, write_weights
 
 LOG_EVERY = 10
 MOST_CONCERNS = 5
@@ -320,7 +319,7 @@ class Run:
     def _open(self) -> None:
         """Makes the run's folder, or takes up what it holds."""
         self.tally = Tally(self.device)
-        state = self._take()
+        state = take_up(self)
         step = state["position"]["step"] if state else None
         self.signals.at_once = False  # what a process that goes leaves would be taken for what an earlier start has left
         self.run_id = of_first(lambda: self.files.begin(self.config, self.world))
@@ -340,28 +339,6 @@ class Run:
             for loader in self.loaders:
                 if hasattr(loader.dataset, "keep_decoded"):
                     loader.dataset.keep_decoded(self._room_for_pictures)
-
-    def _take(self) -> dict | None:
-        """The folder for this run alone, and all as in the state that it holds; what was refused leaves it as it was."""
-        found = []
-
-        def take() -> None:
-            refuse_unwritable(self.output)
-            self.files.take(self.config.overwrite)
-            found.append(load_checkpoint(self.files.checkpoints))  # which sets damaged ones aside, before the others look
-
-        of_first(take)
-        state = found[0] if found else load_checkpoint(self.files.checkpoints, set_aside=False)
-        step = state["position"]["step"] if state else None
-        refuse_unequal(step, f"it finds another state in {self.folder} than the first process; all must share that folder.")
-        refused = None
-        if state is not None:
-            try:
-                self._restore(state)
-            except UserError as error:
-                refused = str(error)
-        raise_together(refused)
-        return state
 
     def _room_for_pictures(self, size: int) -> Path | None:
         """A file of `size` bytes for the decoded pictures, one a machine; None where they are better decoded each time."""
@@ -390,40 +367,6 @@ class Run:
         if self.files.changed:
             self.say(f"warning: going on with another configuration: {'; '.join(self.files.changed)}.")
 
-    def _position(self) -> Position:
-        written = self.logbook.length() if self.logbook else 0
-        constants, batches = self.files.compared(self.config), global_batch(self.config, self.world)
-        return Position(
-            self.step, self.steps_per_epoch, self.config.epochs, self.inputs, self.data, written, constants, batches
-        )
-
-    def _restore(self, state: dict) -> None:
-        then, anyway = Position.of(state["position"]), self.config.resume == "anyway"
-        then.refuse_other(self._position(), self.folder, anyway)
-        self.files.refuse_unlike(self.config, then.constants, then.global_batch, self.world)
-        self.step = then.step
-        try:
-            self.model.load_state_dict(state["model"])
-            load_with_own_constants(self.optimizer, state["optimizer"])
-            self.scaler.load_state_dict(state["scaler"])
-            for name, thing in self.tracked.items():
-                thing.load_state_dict(state[name])
-        except (RuntimeError, ValueError, KeyError, IndexError) as error:
-            if not anyway:
-                raise
-            raise UserError(
-                f"{self.folder} holds a run of another network or optimiser ({str(error).splitlines()[0]}); choose another "
-                "--dump_path."
-            ) from None
-        if not self.epoch_begins:
-            self.tally.load_state_dict(state["tally"])
-        if 0 < then.epochs < self.config.epochs:
-            rate = float(self.rates[self.step]) if self.step < len(self.rates) else 0.0
-            self.say(
-                f"{self.folder}: from {then.epochs} to {self.config.epochs} epochs; the learning rates are those of "
-                f"{self.config.epochs} epochs from here on, the next one is {rate:.3g}."
-            )
-
     def _next_save(self) -> float:
         minutes = self.config.checkpoint_minutes
         return time.monotonic() + 60 * minutes if minutes else float("inf")
@@ -451,7 +394,7 @@ class Run:
         self.saver.wait()
         self.warn(self.saver.said())
         self.warn(self.files.mended(self.config, self.world, self.run_id))
-        state["position"] = self._position().plain()
+        state["position"] = position(self).plain()
         state |= {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         self.saver.save(self.step, state | {"scaler": self.scaler.state_dict()}, keep_copy)
 
