@@ -1,7 +1,7 @@
 """Trains a script as its command does, notes what each process sees, and disturbs one process after a step.
 
 `disturbed.py SCRIPT NOTES WHAT RANK STEP FLAGS…`; WHAT: a signal, which the process of that rank sends itself once that step is
-done in the first start by this launcher, and notes when; "nothing" for none.
+done in the first start by this launcher, and notes when; "nothing" for none. "SIGNAL@clustering": as k-means begins.
 """
 
 import importlib
@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from engine.run import Run, launch
+from losses.memory_bank import MemoryBank
 
 
 def main(name: str, notes: str, what: str, rank: str, step: str, *flags: str) -> None:
@@ -32,6 +33,14 @@ def main(name: str, notes: str, what: str, rank: str, step: str, *flags: str) ->
                     (Path(notes) / f"{what}.txt").write_text(str(time.time()), encoding="utf-8")
                     os.kill(os.getpid(), getattr(signal, what))
 
+    if what.endswith("@clustering") and os.environ.get("RANK", "0") == rank:
+        cluster = MemoryBank.cluster_heads
+
+        def cluster_heads(bank, *words):
+            os.kill(os.getpid(), getattr(signal, what.partition("@")[0]))
+            cluster(bank, *words)
+
+        MemoryBank.cluster_heads = cluster_heads
     Run.batches = batches
     config_class = next(v for k, v in vars(script).items() if k.endswith("Config") and v.__module__ == name)
     launch(config_class, script.main)

@@ -82,6 +82,16 @@ def test_a_signal_stops_after_the_step_with_code_75_and_the_same_command_goes_on
 
 
 @pytest.mark.slow
+def test_a_signal_to_one_of_two_processes_between_epochs_leaves_the_note_too(here):
+    words = flags("ssl_deepcluster_2D", here, 2, "--workers", "0", "--checkpoint_minutes", "0", "--epochs", "1")
+    done = run(*torchrun(2), DRIVER, "ssl_deepcluster_2D", here / "notes", "SIGUSR1@clustering", 1, 0, *words, cwd=here)
+    note = here / "runs/ssl_deepcluster_2D/PREEMPTED"
+    assert done.returncode == 1 and "the same command goes on" in note.read_text(encoding="utf-8"), done.stderr[-3000:]
+    done = run(*torchrun(2), DRIVER, "ssl_deepcluster_2D", here / "notes", "nothing", 0, 0, *words, cwd=here)
+    assert done.returncode == 0 and not note.exists(), done.stderr[-3000:]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["ssl_swav_2D", "ssl_deepcluster_2D"])
 def test_processes_may_become_one_four_and_two_and_every_item_is_seen_once_an_epoch(here, script):
     for processes, batch, step in [(2, 2, 2), (1, 2, 5), (4, 2, 8), (2, 2, 0)]:
