@@ -105,9 +105,10 @@ def find_sources(
         else:
             found.left_out["files of other kinds (text, tables, …)"] += 1
     images = _scan(root, headers, processes, found, progress)
-    sources = _series(root, images, least_slices, found) + _files(
-        root, others, array, stack_pictures, processes, found, progress
-    )
+    sources = _series(root, images, least_slices, found)
+    sources += _files(root, others, array, stack_pictures, processes, found, progress)
+    sources.sort(key=lambda source: source.name)
+    found.faults.sort()
     # a folder of splits tells the split, as it does in training
     splits = {"train", "valid", "test"} if (root / "train").is_dir() else set()
     read = progress(sources, total=len(sources), desc="digests", unit="file")
