@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import engine.saver
 import engine.weights
 import ssl_deepcluster_2D
 import ssl_swav_2D
+from datasets.loader import _end_workers
 from engine.checkpoint import load_checkpoint
 from engine.config import parse
 from engine.errors import UserError
@@ -149,3 +151,15 @@ def test_a_stop_between_epochs_whose_state_is_not_on_the_disk_does_not_say_that_
         and "could not be saved" in said
     )
     assert "the same command goes on" not in said
+
+
+def test_loader_processes_that_the_run_ends_itself_are_not_told_as_killed():
+    told, before = [], signal.signal(signal.SIGCHLD, lambda number, frame: told.append(number))  # as torch's loader does
+    try:
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        child.start()
+        _end_workers()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL and not told
+    finally:
+        signal.signal(signal.SIGCHLD, before)
