@@ -129,6 +129,9 @@ def test_a_command_that_is_refused_leaves_the_run_as_it_was(here):
     with pytest.raises(UserError, match="holds a run of another network or optimiser"):
         train(here, "--epochs", "2", "--arch", "resnet34", "--resume", "anyway")
     assert before == {name: (folder / name).read_bytes() for name in before}
+    (folder / "config.yaml").unlink()
+    with pytest.raises(UserError, match=r"another configuration \(wd was 1e-06, is 0\.5\)"):
+        train(here, "--epochs", "2", "--wd", "0.5")
     train(here, "--epochs", "2")
 
 
