@@ -49,7 +49,7 @@ def train(command: Command) -> None:
 def write_checkpoint(command: Command) -> Path:
     """Puts the last checkpoint of our run, which has the heads, too, into VISSL's layout; gives the file."""
     run = command.folder / "run"
-    state = load_checkpoint(run / "checkpoints")
+    state = load_checkpoint(run / "checkpoints", set_aside=False)
     if state is None:
         raise UserError(f"{run} holds no checkpoint; delete the folder and give the same command again.")
     model, position = state["model"], state["position"]
