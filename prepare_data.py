@@ -10,6 +10,7 @@ Run      python prepare_data.py EXPORT --collection lung_ct
          python prepare_data.py --check full training_data_3D
 """
 
+import contextlib
 import math
 import os
 import re
@@ -91,7 +92,11 @@ def main(config: PrepareConfig) -> int:
     data = PreparedData(config, sources)
     todo = [source for source in sources if not data.has(source)]
     announce(config, found, todo, data)
-    with data, tqdm(total=sum(source.size() for source in todo), unit="B", unit_scale=True, desc="preparing") as bar:
+    with (
+        writable(config),
+        data,
+        tqdm(total=sum(source.size() for source in todo), unit="B", unit_scale=True, desc="preparing") as bar,
+    ):
         tasks = [(source, data.places[source.key]) for source in todo]
         for number, result, why in deal(partial(prepare_source, config=config), tasks, processes):
             bar.update(todo[number].size())
@@ -105,6 +110,18 @@ def main(config: PrepareConfig) -> int:
                 data.add(todo[number], result)
     show(config, found, data)
     return int(bool(found.faults))
+
+
+@contextlib.contextmanager
+def writable(config: PrepareConfig):
+    """Tells in a sentence when the disk is full or may not be written."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or config.data_path or config.image_path
+        raise UserError(
+            f"{place} cannot be written ({error.strerror}); what is done stays, the same command goes on."
+        ) from None
 
 
 def look_at(folder: Path, config: PrepareConfig, processes: int) -> int:

@@ -4,7 +4,10 @@ With de-identification a volume is called by a digest of what is in it, and a pe
 no digest of a name, which could be guessed, is written.
 """
 
+import contextlib
 import csv
+import fcntl
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -39,8 +42,11 @@ class PreparedData:
         self.pictures = {name: self._pictures(name) for name in names} if config.image_path else {}
         self.places = self._places()
         self.notes: list[tuple[str, str]] = []
+        self.locks = contextlib.ExitStack()
 
     def __enter__(self):
+        for manifest in self._manifests():
+            self._lock(manifest.path.parent)
         if self.config.mirror:
             for manifest, files in self.opened:
                 for source in set(manifest.sources) & self.gone():
@@ -50,7 +56,6 @@ class PreparedData:
         for manifest in self._manifests():
             if manifest.path.is_file():
                 manifest.tidy()  # its last line may be half of one
-            manifest.path.parent.mkdir(parents=True, exist_ok=True)
             for left in manifest.path.parent.glob(".*.tmp"):
                 left.unlink()  # of a call that was killed
             write_text(_settings_file(manifest.path), settings)
@@ -66,6 +71,7 @@ class PreparedData:
             _write_labels(Path(self.config.data_path), self._volume_labels())
         if self.config.image_path and any(source.is_picture and source.label for source in self.sources):
             _write_labels(Path(self.config.image_path), self._picture_labels())
+        self.locks.close()
 
     def has(self, source: Source) -> bool:
         """Whether all that is to be made of it is there."""
@@ -95,6 +101,19 @@ class PreparedData:
     def people(self) -> Counter:
         """How many people are in each split."""
         return Counter(split for _, split in {(place.subject, place.split) for place in self.places.values()})
+
+    def _lock(self, folder: Path) -> None:
+        """One call at a time writes into a folder; the lock ends with the process, however that ends."""
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+        self.locks.callback(os.close, handle)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.locks.close()
+            raise DataError(f"another call is preparing data in {folder}; wait for its end.") from None
+        except OSError:
+            pass  # a file system without locks
 
     # ---- names
 

@@ -1,6 +1,8 @@
 """From raw folders to training data, by the command as people give it."""
 
 import csv
+import errno
+import fcntl
 import gzip
 import hashlib
 import os
@@ -400,3 +402,27 @@ def test_labels_that_somebody_wrote_stay(tmp_path):
     prepare(*words)
     labels = {item.name: item.label for item in find_volumes(tmp_path / "v")}
     assert labels[name] == "sick" and labels["other.npy"] == "well" and len(labels) == 3
+
+
+def test_a_second_call_at_the_same_time_and_a_folder_that_cannot_be_written_are_told(tmp_path, monkeypatch):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    np.save(raw / "a.npy", voxels_of())
+    words = [raw, "--data_path", tmp_path / "v", "--collection", "a"]
+    (tmp_path / "v/a").mkdir(parents=True)
+    handle = os.open(tmp_path / "v/a", os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(DataError, match="another call is preparing"):
+        prepare(*words)
+    os.close(handle)
+    assert prepare(*words) == 0
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
+
+    monkeypatch.setattr("datasets.manifest.Manifest.add", full)
+    np.save(raw / "b.npy", voxels_of(seed=1))
+    with pytest.raises(UserError, match=r"somewhere cannot be written \(No space left on device\); what is done stays"):
+        prepare(*words)
+    monkeypatch.undo()
+    assert prepare(*words) == 0 and len(rows_of(tmp_path / "v/a")) == 2
