@@ -20,7 +20,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.table import Table
@@ -37,11 +37,12 @@ from engine.errors import UserError, speaking_to_people
 from engine.tables import print_table
 
 MOST_NAMED = 20
+Folder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
 
 
 @dataclass(kw_only=True)
 class PrepareConfig:
-    folder: tyro.conf.Positional[str] = ""  # what is prepared, or with --check what is checked
+    folder: Folder = ""  # what is prepared, or with --check what is checked
     check: Literal["", "quick", "full"] = ""  # only look: at headers (quick) or every voxel (full)
     # what goes out
     collection: str = "volumes"  # what this data set is called ("" = as the folders directly below FOLDER are)
@@ -119,9 +120,7 @@ def writable(config: PrepareConfig):
         yield
     except OSError as error:
         place = error.filename or config.data_path or config.image_path
-        raise UserError(
-            f"{place} cannot be written ({error.strerror}); what is done stays, the same command goes on."
-        ) from None
+        raise UserError(f"{place} cannot be written ({error.strerror}); what is done stays, the same call goes on.") from None
 
 
 def look_at(folder: Path, config: PrepareConfig, processes: int) -> int:
