@@ -14,7 +14,7 @@ import numpy as np
 from PIL import ImageSequence
 
 from .dicom import Stack, pixels_of
-from .formats import NPY_HEADERS, layout_of, stored_array_of
+from .formats import CHUNK, NPY_HEADERS, layout_of, stored_array_of
 from .reading import open_image, read_image
 
 ARRAYS = ("image", "img", "volume", "vol", "data", "arr_0", "ct", "mr")  # names of the array of intensities, best first
@@ -138,8 +138,19 @@ def _npz(path: Path, array: str) -> np.ndarray:
             if dtype.hasobject or min(shape, default=0) < 1 or size > member.file_size:
                 raise ValueError(f"an array of shape {shape} and type {dtype}")
             _refuse_large(size)
-            voxels = np.frombuffer(file.read(size), dtype, math.prod(shape))
+            whole = np.empty(size, np.uint8)  # before anything is unpacked
+            _fill(file, memoryview(whole))
+    voxels = np.frombuffer(whole, dtype, math.prod(shape))
     return voxels.reshape(shape, order="F" if columns_first else "C")
+
+
+def _fill(file, into: memoryview) -> None:
+    filled = 0
+    while filled < len(into):
+        count = file.readinto(into[filled : filled + CHUNK])
+        if not count:
+            raise EOFError("it is cut off")
+        filled += count
 
 
 def _member(archive: zipfile.ZipFile, array: str) -> zipfile.ZipInfo:
