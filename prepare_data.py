@@ -15,6 +15,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -90,7 +91,9 @@ def main(config: PrepareConfig) -> int:
         config.least_slices, progress=partial(tqdm, leave=False, delay=1),
     )  # fmt: skip
     sources = [source for source in found.sources if config.image_path or not source.is_picture]
-    data = PreparedData(config, sources)
+    with writable(config):
+        data = PreparedData(config, sources)
+    data.mirror &= not found.faults  # what cannot be read for now is not gone
     todo = [source for source in sources if not data.has(source)]
     announce(config, found, todo, data)
     with (
@@ -138,11 +141,11 @@ def refuse_contradictions(config: PrepareConfig) -> None:
         raise UserError("Nothing would be written; name a root with --data_path (volumes), --image_path (pictures), or both.")
     if not config.collection and config.deidentify:
         raise UserError('--collection "" takes names of folders, which may be those of patients; name it, or --no_deidentify.')
-    if Path(config.collection).name != config.collection:
+    if Path(config.collection).name != config.collection or config.collection in (".", ".."):
         raise UserError(f"--collection {config.collection} is no name of a folder; give one without slashes.")
     if len(config.window) not in (0, 2) or (config.window and config.window[0] >= config.window[1]):
         raise UserError("--window takes the lowest and the highest value, such as --window -1000 400.")
-    if min(config.shares) < 0 or not sum(config.shares):
+    if not all(share >= 0 for share in config.shares) or not 0 < sum(config.shares) < math.inf:
         raise UserError("--shares takes three shares for train, valid, test, none below 0, such as --shares 0.8 0.1 0.1.")
     try:
         re.compile(config.subject)
@@ -151,7 +154,9 @@ def refuse_contradictions(config: PrepareConfig) -> None:
     source = Path(config.folder).resolve()
     for flag in ("data_path", "image_path", "private_map"):
         path = Path(getattr(config, flag)).resolve()
-        if getattr(config, flag) and (path.is_relative_to(source) or source.is_relative_to(path / config.collection)):
+        written = [path / split / config.collection for split in ("", "train", "valid", "test")]
+        over = any(source.is_relative_to(place) or place.is_relative_to(source) for place in (path, *written) if place != path)
+        if getattr(config, flag) and (path.is_relative_to(source) or over):
             raise UserError(
                 f"--{flag} {getattr(config, flag)} lies in {config.folder}, which is only read; name another place."
             )
@@ -178,8 +183,12 @@ def announce(config: PrepareConfig, found: Found, todo: list[Source], data: Prep
     if len(todo) < len(data.sources):
         print(f"  {len(data.sources) - len(todo)} are there already; --overwrite prepares them anew")
     if data.gone():
-        does = "are removed" if config.mirror else "stay; --mirror removes them"
+        does = "are removed" if data.mirror else "stay" if config.mirror else "stay; --mirror removes them"
         print(f"  {len(data.gone())} that were prepared before are not in {config.folder} any more; they {does}")
+        if config.deidentify and not config.private_map and not data.mirror:
+            print("  warning: if their people are here, they have another number now, maybe another split (--private_map)")
+    if data.contradicted:
+        print(f"  warning: {data.contradicted} people are in several splits; all that is theirs goes to test, or else to valid")
     read, written = sum(source.size() for source in todo), sum(written_by(source, config) for source in todo)
     root = Path(config.data_path or config.image_path)
     free = shutil.disk_usage(next(path for path in (root, *root.absolute().parents) if path.exists())).free
@@ -237,5 +246,6 @@ def _types(rows: list[dict]) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: tables are left tidy
     with speaking_to_people():
         sys.exit(main(parse(PrepareConfig)))

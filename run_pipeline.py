@@ -45,6 +45,7 @@ class PipelineConfig:
     arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet50"  # the ResNet inside f_intra
     target_shape: tuple[int, int, int] = (64, 128, 128)  # slices, height, width that the network sees
     workers: int = 2  # loader processes a process (0 = none)
+    keep_names: bool = False  # of files and folders when volumes are converted, which may be those of patients
     on_bad_file: Literal["stop", "skip"] = "stop"  # skip: files that cannot be read are left out and named
     seed: int = 31  # all draws are functions of it
     stage1: str = ""  # YAML file with further constants of stage 1 ("" = its defaults)
@@ -84,11 +85,11 @@ def is_raw(root: Path) -> bool:
 
 
 def converted(config: PipelineConfig) -> str:
-    """The folder with the volumes as arrays, under their names; what is there already stays."""
+    """The folder with the volumes as arrays; what is there already stays."""
     folder = f"runs/{config.name}/volumes"
     print(f"{config.data_path} has volumes that are not NPY arrays; they are converted once, into {folder}:", flush=True)
-    words = [config.data_path, "--data_path", folder, "--collection", "", "--no_deidentify", "--mirror"]
-    words += ["--shares", "1", "0", "0"]
+    words = [config.data_path, "--data_path", folder, "--shares", "1", "0", "0", "--mirror"]
+    words += ["--collection", "", "--no_deidentify"] if config.keep_names else ["--collection", "volumes"]
     code = subprocess.run([sys.executable, str(ROOT / "prepare_data.py"), *words]).returncode
     if code == 1 and config.on_bad_file == "stop":
         raise UserError("Some volumes cannot be converted; replace or remove them, or go on without them: --on_bad_file skip.")

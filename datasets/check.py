@@ -133,8 +133,8 @@ def _near_pairs(seen: Sequence[Seen], contents: Contents, processes: int) -> lis
 
 def _stack(one: Seen, contents: Contents) -> str:
     """What the slices of one case have in common, pictures that are alike by nature; a name of its own for a volume."""
-    if one.volume:
-        return one.name
+    if one.volume:  # those of one file are moments of one scan
+        return contents.manifest.get(one.name, {}).get("source") or one.name
     numbered = OF_A_STACK.fullmatch(one.item.path.stem)
     persons = contents.persons.get(one.name)
     return persons[-1] if persons else f"{one.item.collection}/{numbered[1]}" if numbered else one.name

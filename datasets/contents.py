@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import stat
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -92,6 +93,8 @@ def _is_dicom(path: Path) -> bool:
     if path.suffix and not path.suffix[1:].isdigit():
         return False
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return False  # a pipe would wait for somebody to write into it
         with open(path, "rb") as file:
             return file.read(132)[128:] == b"DICM"
     except OSError:

@@ -5,6 +5,7 @@ named in `TAGS` is looked at.
 """
 
 import contextlib
+import hashlib
 import itertools
 import locale
 import logging
@@ -23,16 +24,17 @@ from .errors import DataError
 from .formats import half_of_memory
 
 TAGS = [
-    "SOPInstanceUID", "SeriesInstanceUID", "PatientID", "Modality", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated",
-    "NumberOfFrames", "PhotometricInterpretation", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
-    "ImagerPixelSpacing", "SpacingBetweenSlices", "SliceThickness", "RescaleSlope", "RescaleIntercept", "InstanceNumber",
-    "AcquisitionNumber", "TemporalPositionIdentifier", "EchoTime", "DiffusionBValue", "TriggerTime",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID", "Modality", "Rows", "Columns", "SamplesPerPixel",
+    "BitsAllocated", "BitsStored", "PixelRepresentation", "NumberOfFrames", "PhotometricInterpretation", "ImagePositionPatient",
+    "ImageOrientationPatient", "PixelSpacing", "ImagerPixelSpacing", "SpacingBetweenSlices", "SliceThickness", "RescaleSlope",
+    "RescaleIntercept", "InstanceNumber", "AcquisitionNumber", "TemporalPositionIdentifier", "EchoTime", "DiffusionBValue",
+    "TriggerTime", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 # its warnings quote what headers hold: names
 warnings.filterwarnings("ignore", module="pydicom")
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
+NO_IMAGES = ("SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "SR", "PR", "KO", "REG", "DOC")  # and nothing to learn from
 ORDER = ("TemporalPositionIdentifier", "EchoTime", "DiffusionBValue", "TriggerTime", "AcquisitionNumber", "InstanceNumber")
 PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 DECODED_BY_PYDICOM = {*PLAIN, "1.2.840.10008.1.2.5"}  # run lengths
@@ -45,6 +47,7 @@ TILTED = 0.1  # degrees
 class Image:
     """One image, or one frame of a file.
 
+    subject: PatientID, or the study where that is empty. whitest: of stored values, where they are bright downwards.
     position (3,): of its first pixel, mm. directions (6,): along a row, along a column. spacing (2,): of rows, of columns, mm.
     """
 
@@ -57,7 +60,7 @@ class Image:
     subject: str
     modality: str
     shape: tuple[int, int]
-    inverted: bool
+    whitest: float | None
     position: tuple[float, ...] | None
     directions: tuple[float, ...] | None
     spacing: tuple[float, float] | None
@@ -110,6 +113,8 @@ class _Impossible(ValueError):
 
 
 def _images(path: Path, header) -> list[Image]:
+    if str(header.get("Modality", "")) in NO_IMAGES:
+        return []
     if "Rows" not in header or "Columns" not in header:
         kind = pydicom.uid.UID(str(header.file_meta.get("MediaStorageSOPClassUID", "")))
         if kind.name == kind or "Image Storage" in kind.name:
@@ -139,16 +144,29 @@ def _image(path: Path, header, shared, of_frame, frame: int, count: int, shape: 
     thickness = value("SpacingBetweenSlices", "PixelMeasuresSequence") or value("SliceThickness", "PixelMeasuresSequence")
     slope = value("RescaleSlope", "PixelValueTransformationSequence")
     intercept = value("RescaleIntercept", "PixelValueTransformationSequence")
+    slope, intercept = float(1 if slope is None else slope), float(intercept or 0)
+    if not slope or not np.isfinite([slope, intercept]).all():
+        raise _Impossible(f"RescaleSlope {slope:g}, RescaleIntercept {intercept:g}")
+    position = numbers(value("ImagePositionPatient", "PlanePositionSequence"), 3)
     order = [header.get(name) for name in ORDER[:-1]]
+    # what anonymisers leave out, or give to all images alike, is made up for by the content and the place
+    uid = str(header.get("SOPInstanceUID", "") or "") or hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
     return Image(
-        path, frame, count, str(header.file_meta.TransferSyntaxUID), f"{header.get('SOPInstanceUID', path)}/{frame}",
-        str(header.get("SeriesInstanceUID", path.parent)), str(header.get("PatientID", "") or ""),
+        path, frame, count, str(header.file_meta.TransferSyntaxUID), f"{uid}/{frame}/{position}",
+        str(header.get("SeriesInstanceUID", path.parent)),
+        str(header.get("PatientID", "") or "") or str(header.get("StudyInstanceUID", "") or ""),
         "".join(c for c in str(header.get("Modality", "")) if c.isalnum())[:8], shape,
-        str(header.get("PhotometricInterpretation", "")) == "MONOCHROME1",
-        numbers(value("ImagePositionPatient", "PlanePositionSequence"), 3), directions, numbers(spacing, 2),
-        float(thickness or 1), float(1 if slope is None else slope), float(intercept or 0),
+        _whitest(header), position, directions, numbers(spacing, 2), float(thickness or 1), slope, intercept,
         (*(float(number or 0) for number in order), float(header.get("InstanceNumber", None) or 0) + frame / count),
     )  # fmt: skip
+
+
+def _whitest(header) -> float | None:
+    """The sum of the darkest and the brightest value that may be stored, where the lowest value is the brightest one."""
+    if str(header.get("PhotometricInterpretation", "")) != "MONOCHROME1":
+        return None
+    signed = int(header.get("PixelRepresentation", 0) or 0)
+    return -1.0 if signed else 2.0 ** int(header.get("BitsStored", None) or header.get("BitsAllocated", 16)) - 1
 
 
 def _refuse_impossible(path: Path, header, count: int, shape: tuple[int, int]) -> None:
@@ -171,10 +189,23 @@ def stacks_of(images: Iterable[Image]) -> tuple[list[Stack], list[Image], list[s
     for _, of_plane in itertools.groupby(placed, key=lambda image: repr(image.plane)):
         of_plane = list(of_plane)
         try:
-            stacks += [_stack(of_volume) for of_volume in _volumes(of_plane)]
+            stacks += [_stack(of_volume) for of_one in _acquisitions(of_plane) for of_volume in _volumes(of_one)]
         except ValueError as error:
             faults.append(f"{of_plane[0].path.parent}: the series of {of_plane[0].path.name} is no volume ({error}).")
     return stacks, alone, faults
+
+
+def _acquisitions(images: list[Image]) -> list[list[Image]]:
+    """Images of one series and plane, apart by acquisition where those lie over each other; a scan bed by bed is one volume."""
+    normal, groups = images[0].normal, {}
+    for image in images:
+        groups.setdefault(image.order[ORDER.index("AcquisitionNumber")], []).append(float(np.dot(image.position, normal)))
+    ranges = sorted((min(places), max(places)) for places in groups.values())
+    over = any(later[0] < before[1] for before, later in itertools.pairwise(ranges))
+    if not over or min(map(len, groups.values())) < 2:
+        return [images]
+    number = lambda image: image.order[ORDER.index("AcquisitionNumber")]  # noqa: E731
+    return [list(of_one) for _, of_one in itertools.groupby(sorted(images, key=number), key=number)]
 
 
 def _volumes(images: list[Image]) -> list[list[Image]]:
@@ -247,10 +278,12 @@ def pixels_of(images: Iterable[Image]) -> tuple[np.ndarray, float, float]:
 def _frame(decoded: tuple[np.ndarray, bool], image: Image) -> tuple[np.ndarray, float, float]:
     pixels, applied = decoded
     pixels = pixels[image.frame] if pixels.ndim == 3 else pixels
+    if image.whitest is not None and not applied:  # GDCM has turned its values round
+        pixels = (image.whitest - pixels.astype(np.float64)).astype(pixels.dtype)
     if pixels.shape != image.shape:
         raise _Impossible(f"{pixels.shape[0]} x {pixels.shape[1]} pixels, its header says {image.shape[0]} x {image.shape[1]}")
     slope, intercept = (1.0, 0.0) if applied else (image.slope, image.intercept)
-    return (pixels.max() - (pixels - pixels.min()) if image.inverted else pixels), slope, intercept
+    return pixels, slope, intercept
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ All that a file says is compared with its size or the memory before anything is 
 """
 
 import math
-import os
 import re
 import zipfile
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 from PIL import ImageSequence
 
 from .dicom import Stack, pixels_of
-from .formats import CHUNK, NPY_HEADERS, layout_of, stored_array_of
+from .formats import CHUNK, NPY_HEADERS, half_of_memory, layout_of, stored_array_of
 from .reading import open_image, read_image
 
 ARRAYS = ("image", "img", "volume", "vol", "data", "arr_0", "ct", "mr")  # names of the array of intensities, best first
@@ -90,17 +89,29 @@ def pages_of(path: Path) -> int:
         return getattr(image, "n_frames", 1)
 
 
+def files_of(path: Path) -> tuple[Path, ...]:
+    """A file, and the one beside it that holds its voxels, if there is one. Raises whatever a parser may."""
+    if not path.name.lower().endswith((".mhd", ".mha", ".nrrd")):
+        return (path,)
+    beside = layout_of(path, axes=(3, 4)).file
+    return (path,) if beside == path else (path, beside)
+
+
 def shape_in(path: Path, array: str = "") -> tuple[int, ...]:
     """The shape of the volume, or volumes, that a file holds, from its header. Raises whatever a parser may."""
     name = path.name.lower()
     if name.endswith(".npz"):
         with zipfile.ZipFile(path) as archive, archive.open(_member(archive, array)) as file:
-            return _npy_header(file)[0]
+            shape, _, dtype = _npy_header(file)
+            _refuse_large(math.prod(shape) * dtype.itemsize)
+            return shape
     if name.endswith((".h5", ".hdf5")):
         import h5py
 
         with h5py.File(path, "r") as file:
-            return _data_set(file, array).shape
+            found = _data_set(file, array)
+            _refuse_large(math.prod(found.shape) * found.dtype.itemsize)
+            return found.shape
     if name.endswith((".tif", ".tiff")):
         with open_image(path) as image:
             return image.height, image.width, getattr(image, "n_frames", 1)
@@ -212,6 +223,5 @@ def _tiff_spacing(about: str, per_x, per_y) -> tuple[float, float, float] | None
 
 
 def _refuse_large(size: int) -> None:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if size > memory / 2:
+    if size > half_of_memory():
         raise ValueError(f"{size} bytes of voxels are over half of the memory")

@@ -91,9 +91,15 @@ def _affine(directions: np.ndarray, origin: np.ndarray, what: str) -> np.ndarray
     """directions (3, 3): its columns are the steps in mm along the first, second and third index."""
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = directions, origin
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    if not np.isfinite(affine).all() or not _spans(affine[:3, :3]):
         raise ValueError(f"its {what} span no space")
     return affine
+
+
+def _spans(directions: np.ndarray) -> bool:
+    """Whether three columns point into three directions, however short they are."""
+    lengths = np.linalg.norm(directions, axis=0)
+    return bool((lengths > 0).all()) and abs(np.linalg.det(directions / lengths)) > 1e-6
 
 
 def nifti_affine(header: bytes, order: str, new: bool) -> np.ndarray | None:
@@ -102,19 +108,23 @@ def nifti_affine(header: bytes, order: str, new: bool) -> np.ndarray | None:
     at = lambda kind, place, count: np.frombuffer(header, kind, count, place).astype(np.float64)  # noqa: E731
     qform, sform = np.frombuffer(header, order + ("i4" if new else "i2"), 2, 344 if new else 252)
     pixdim = at(real, 104 if new else 76, 8)
-    if sform > 0:
-        rows = at(real, 400 if new else 280, 12).reshape(3, 4)
+    rows = at(real, 400 if new else 280, 12).reshape(3, 4)
+    if sform > 0 and (_spans(rows[:, :3]) or qform <= 0):
+        pass
     elif qform > 0:
         rows = _from_quaternion(pixdim, at(real, 352 if new else 256, 6))
     else:
         rows = np.hstack([np.diag(np.where(pixdim[1:4] > 0, pixdim[1:4], 1.0)), np.zeros((3, 1))])
-    return _affine(np.diag([-1.0, -1.0, 1.0]) @ rows[:, :3], np.array([-1.0, -1.0, 1.0]) * rows[:, 3], "axes")
+    unit = {1: 1000.0, 3: 0.001}.get(header[500 if new else 123] & 7, 1.0)  # metres, micrometres
+    signs = unit * np.array([-1.0, -1.0, 1.0])
+    return _affine(np.diag(signs) @ rows[:, :3], signs * rows[:, 3], "axes")
 
 
 def _from_quaternion(pixdim: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """(3, 4), method 2 of the NIfTI standard. numbers: b, c, d and the offset."""
     b, c, d = numbers[:3]
-    a = np.sqrt(max(0.0, 1.0 - (b * b + c * c + d * d)))
+    a = 1.0 - (b * b + c * c + d * d)
+    a = 0.0 if a < 1e-7 else np.sqrt(a)  # what rounding left of it at a half turn
     length = np.sqrt(a * a + b * b + c * c + d * d)
     a, b, c, d = np.array([a, b, c, d]) / length
     turn = np.array([

@@ -46,7 +46,7 @@ class Manifest:
         """Appends the rows of one source, on the disk when this returns."""
         self._take(source, rows)
         new = not self.path.is_file()
-        with open(self.path, "a", encoding="utf-8", newline="") as file:
+        with open(self.path, "a", encoding="utf-8", errors="surrogateescape", newline="") as file:
             file.write(table(self.columns, rows, header=new))
             file.flush()
             os.fsync(file.fileno())
@@ -72,12 +72,12 @@ class Manifest:
 def read_rows(path: Path, columns: tuple[str, ...] = COLUMNS) -> list[dict]:
     """The whole rows of a manifest. Raises `DataError` when it is none."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
         reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
         rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error):
         raise DataError(f"{path} cannot be read as a CSV table in UTF-8; remove the folder and prepare it anew.") from None
-    if rows and set(columns) - set(reader.fieldnames or ()):
+    if text.strip() and set(columns) - set(reader.fieldnames or ()):
         missing = ", ".join(sorted(set(columns) - set(reader.fieldnames or ())))
         raise DataError(f"{path} has no column {missing}; remove the folder and prepare it anew.")
     return [row for row in rows if None not in row.values() and row["case"]]
@@ -86,7 +86,7 @@ def read_rows(path: Path, columns: tuple[str, ...] = COLUMNS) -> list[dict]:
 def write_text(path: Path, text: str, mode: int = 0o666) -> None:
     """`text` in place of what is in `path`, at once."""
     with atomic(path, mode) as file:
-        file.write(text.encode())
+        file.write(text.encode("utf-8", "surrogateescape"))
 
 
 class atomic:

@@ -7,7 +7,9 @@ no digest of a name, which could be guessed, is written.
 import contextlib
 import csv
 import fcntl
+import glob
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -19,7 +21,7 @@ from .errors import DataError
 from .files import hash_of, read_labels
 from .manifest import COLUMNS, NAME, PICTURE_COLUMNS, Manifest, table, write_text
 from .sources import Source, stem_of
-from .writing import Place, Rows, picture_folder
+from .writing import Place, Rows, pending, picture_folder
 
 ALIKE = """spacing window crop_body slice_axis array replace_nan deidentify subject shares slice_step least_content largest
     stack_pictures""".split()  # constants that may not change within a collection
@@ -35,6 +37,7 @@ class PreparedData:
 
     def __init__(self, config, sources: list[Source]):
         self.config, self.sources = config, sources
+        self.mirror = config.mirror
         self.private = _read_private_map(config.private_map)
         self.opened: list[tuple[Manifest, Callable]] = []  # with the files of a row
         names = sorted({self._collection(source) for source in sources})
@@ -47,7 +50,12 @@ class PreparedData:
     def __enter__(self):
         for manifest in self._manifests():
             self._lock(manifest.path.parent)
-        if self.config.mirror:
+        if self.config.overwrite:
+            for manifest, files in self.opened:
+                for file in (file for row in manifest.rows for file in files(row)):
+                    file.unlink(missing_ok=True)
+                manifest.forget()
+        if self.mirror:
             for manifest, files in self.opened:
                 for source in set(manifest.sources) & self.gone():
                     for file in (file for row in manifest.sources.pop(source) for file in files(row)):
@@ -56,15 +64,19 @@ class PreparedData:
         for manifest in self._manifests():
             if manifest.path.is_file():
                 manifest.tidy()  # its last line may be half of one
-            for left in manifest.path.parent.glob(".*.tmp"):
-                left.unlink()  # of a call that was killed
+            _clear(manifest.path.parent)
             write_text(_settings_file(manifest.path), settings)
+        if self.config.data_path:
+            _write_labels(Path(self.config.data_path), self._volume_labels())
+        for collection in self.pictures:  # training takes all pictures where there is no such folder
+            picture_folder(Path(self.config.image_path), "train", collection).mkdir(parents=True, exist_ok=True)
         if self.config.private_map:
             _write_private_map(Path(self.config.private_map), self.private)
         return self
 
     def __exit__(self, kind, error, trace) -> None:
         for manifest in self._manifests():
+            _clear(manifest.path.parent)
             if manifest.sources:
                 manifest.tidy()
         if self.config.data_path:
@@ -76,19 +88,23 @@ class PreparedData:
     def has(self, source: Source) -> bool:
         """Whether all that is to be made of it is there."""
         collection = self.places[source.key].collection
-        if self.config.image_path and source.key not in self.pictures[collection].sources:
+        if self.config.image_path and (self.config.overwrite or source.key not in self.pictures[collection].sources):
             return False
         if source.is_picture or not self.config.data_path:
             return True
         manifest = self.volumes[collection]
-        rows = manifest.sources.get(source.key, [])
+        rows = [] if self.config.overwrite else manifest.sources.get(source.key, [])
         return bool(rows) and all((manifest.path.parent / row["file"]).is_file() for row in rows)
 
     def add(self, source: Source, rows: Rows) -> None:
-        """Takes down what was made of a source."""
+        """Takes down what was made of a source, and only then lets training see its volumes: some may be of test."""
         collection = self.places[source.key].collection
         if rows.volumes:
-            self.volumes[collection].add(source.key, rows.volumes)
+            manifest = self.volumes[collection]
+            manifest.add(source.key, rows.volumes)
+            _append_labels(Path(self.config.data_path), self._labels_of(collection, rows.volumes, source.label))
+            for row in rows.volumes:
+                os.replace(pending(manifest.path.parent / row["file"]), manifest.path.parent / row["file"])
         if rows.pictures:
             self.pictures[collection].add(source.key, rows.pictures)
         self.notes += [(source.name, note) for note in rows.notes]
@@ -100,7 +116,7 @@ class PreparedData:
 
     def people(self) -> Counter:
         """How many people are in each split."""
-        return Counter(split for _, split in {(place.subject, place.split) for place in self.places.values()})
+        return Counter({place.subject: place.split for place in self.places.values()}.values())
 
     def _lock(self, folder: Path) -> None:
         """One call at a time writes into a folder; the lock ends with the process, however that ends."""
@@ -124,10 +140,15 @@ class PreparedData:
         """By key of the source."""
         named, places = Counter(self._name(source) for source in self.sources), {}
         called = self._pseudonyms() if self.config.deidentify else {source.subject: source.subject for source in self.sources}
+        asked: dict[str, set[str]] = {}
+        for source in self.sources:
+            asked.setdefault(called[source.subject], set()).update({source.split} - {""})
+        self.contradicted = sum(len(splits) > 1 for splits in asked.values())
         for source in self.sources:
             name, collection, person = self._name(source), self._collection(source), called[source.subject]
             case = name if named[name] == 1 else f"{name}_{source.key}"
-            places[source.key] = Place(case, person, source.split or self._split(person), collection)
+            split = next((split for split in ("test", "valid", "train") if split in asked[person]), "") or self._split(person)
+            places[source.key] = Place(case, person, split, collection)
             values = (collection, case, source.name, person, source.subject)
             self.private[collection, case] = dict(zip(PRIVATE, values))
         return places
@@ -144,8 +165,13 @@ class PreparedData:
         called = {row["person"]: row["pseudonym"] for row in self.private.values()}
         for manifest in self._manifests():
             for source in self.sources:
-                if source.key in manifest.sources:
-                    called.setdefault(source.subject, manifest.sources[source.key][0]["subject"])
+                if source.key in manifest.sources and not self.config.overwrite:
+                    before = manifest.sources[source.key][0]["subject"]
+                    if called.setdefault(source.subject, before) != before:
+                        raise DataError(
+                            f"{manifest.path} and --private_map call a person differently; prepare the collection anew with "
+                            "--overwrite, so that nobody is in two splits."
+                        )
         for source in self.sources:  # sorted by key
             called.setdefault(source.subject, f"p{source.key}")
         return called
@@ -162,7 +188,8 @@ class PreparedData:
 
     def _volumes(self, collection: str) -> Manifest:
         path = Path(self.config.data_path) / collection / NAME
-        if not path.is_file() and path.parent.is_dir() and not _settings_file(path).is_file() and any(path.parent.iterdir()):
+        there = path.parent.is_dir() and any(not one.name.startswith(".") for one in path.parent.iterdir())
+        if there and not path.is_file() and not _settings_file(path).is_file():
             raise DataError(f"{path.parent} holds files that were not prepared here; choose another --collection.")
         return self._opened(Manifest(path, COLUMNS), lambda row: [path.parent / row["file"]])
 
@@ -171,17 +198,15 @@ class PreparedData:
         path = root / f"{collection or 'pictures'}.{NAME}"
 
         def files(row: dict) -> Iterator[Path]:
-            return picture_folder(root, row["split"], collection).glob(f"{row['case']}*.png")
+            folder, case = picture_folder(root, row["split"], collection), row["case"]
+            own = re.compile(re.escape(case) + r"(_\d+)?\.png")
+            return (path for path in folder.glob(f"{glob.escape(case)}*.png") if own.fullmatch(path.name))
 
         return self._opened(Manifest(path, PICTURE_COLUMNS), files)
 
     def _opened(self, manifest: Manifest, files: Callable) -> Manifest:
-        """The manifest, or without its rows and their `files` when all is to be made anew."""
-        if self.config.overwrite:
-            for file in (file for row in manifest.rows for file in files(row)):
-                file.unlink(missing_ok=True)
-            manifest.forget()
-        elif manifest.sources:
+        """The manifest, if it may be added to; `files` are those of a row."""
+        if manifest.sources and not self.config.overwrite:
             _refuse_other_settings(self.config, _settings_file(manifest.path))
         self.opened.append((manifest, files))
         return manifest
@@ -189,12 +214,15 @@ class PreparedData:
     def _volume_labels(self) -> dict[str, tuple[str, str, str]]:
         """Label, person and split by path."""
         labels = {source.key: source.label for source in self.sources}
-        return {
-            f"{collection}/{row['file']}".lstrip("/"): (labels.get(key, ""), row["subject"], row["split"])
-            for collection, manifest in self.volumes.items()
-            for key, rows in manifest.sources.items()
-            for row in rows
-        }
+        found: dict[str, tuple[str, str, str]] = {}
+        for collection, manifest in self.volumes.items():
+            for key, rows in manifest.sources.items():
+                found |= self._labels_of(collection, rows, labels.get(key, ""))
+        return found
+
+    @staticmethod
+    def _labels_of(collection: str, rows: list[dict], label: str) -> dict[str, tuple[str, str, str]]:
+        return {f"{collection}/{row['file']}".lstrip("/"): (label, row["subject"], row["split"]) for row in rows}
 
     def _picture_labels(self) -> dict[str, tuple[str, str, str]]:
         root, of_picture = Path(self.config.image_path), {}
@@ -228,6 +256,22 @@ def _refuse_other_settings(config, path: Path) -> None:
             f"{path.parent} was prepared with other constants ({'; '.join(different)}); choose another --collection, or "
             "--overwrite to prepare it anew."
         )
+
+
+def _clear(folder: Path) -> None:
+    """Removes what a worker began and nobody took down."""
+    for left in [*folder.glob(".*.tmp"), *folder.glob("*/*/.*.png.tmp")]:
+        left.unlink(missing_ok=True)
+
+
+def _append_labels(root: Path, rows: dict[str, tuple[str, str, str]]) -> None:
+    """Rows at the end of a table that has all columns, on the disk when this returns."""
+    path = root / "labels.csv"
+    new = not path.is_file()
+    with open(path, "a", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        file.write(table(LABELS, [dict(zip(LABELS, (name, *row))) for name, row in rows.items()], header=new))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _write_labels(root: Path, rows: dict[str, tuple[str, str, str]]) -> None:

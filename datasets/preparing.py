@@ -4,6 +4,8 @@ Everything keeps its place: the affine that goes with the result takes its indic
 """
 
 import hashlib
+import io
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +15,7 @@ import torch.nn.functional as F
 from .errors import DataError
 from .fit import robust_range
 from .foreign import Raw
+from .formats import half_of_memory
 from .geometry import cropped, hang, rescaled, slice_axis, spacing_of
 
 BLOCK = 2**25  # bytes that are worked on at a time
@@ -69,6 +72,9 @@ def hung(raw: Raw) -> Raw:
     voxels = raw.voxels.transpose(axes)[tuple(slice(None, None, -1 if flip else 1) for flip in flipped)]
     positions = raw.positions
     if positions is not None and flipped[2]:
+        step = spacing_of(affine)[2]
+        # its first slice is the former last one, which does not lie where even steps would have brought it
+        affine[:3, 3] += affine[:3, 2] / step * (step * (len(positions) - 1) - positions[-1])
         positions = positions[-1] - positions[::-1]
     return replace(raw, voxels=voxels, affine=affine, slices=2, positions=positions)
 
@@ -127,6 +133,10 @@ def resampled(raw: Raw, spacing: tuple[float, float, float]) -> Raw:
     raw = evenly_spaced(raw, steps[2]) if spacing[2] else raw
     shape = raw.voxels.shape
     wanted = [max(1, round(n * old / new)) if new else n for n, old, new in zip(shape, steps, spacing)]
+    if 4 * math.prod(wanted) > half_of_memory():
+        raise DataError(
+            f"with this --spacing it has {' x '.join(map(str, wanted))} voxels, which half the memory does not hold"
+        )
     pixels = torch.from_numpy(np.ascontiguousarray(raw.voxels.transpose(2, 0, 1), dtype=np.float32))
     pixels = F.interpolate(pixels[:, None], wanted[:2], mode="bilinear", antialias=True)[:, 0]
     if wanted[2] != len(pixels):
@@ -227,8 +237,6 @@ def as_picture(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _npy_header(header: dict) -> bytes:
-    import io
-
     text = io.BytesIO()
     np.lib.format.write_array_header_1_0(text, header)
     return text.getvalue()

@@ -16,7 +16,7 @@ from . import dicom
 from .dealing import deal
 from .errors import DataError
 from .files import IMAGE_ENDINGS, SPLITS, VOLUME_ENDINGS, has_labels, read_labels
-from .foreign import Raw, of_file, of_pictures, of_stack, pages_of, shape_in
+from .foreign import Raw, files_of, of_file, of_pictures, of_stack, pages_of, shape_in
 from .reading import open_image, reason_of
 
 ARCHIVES = (".npz", ".h5", ".hdf5")
@@ -89,8 +89,7 @@ def find_sources(
     found = Found()
     rows = read_labels(root) if has_labels(root) else {}
     found.left_out["table labels.csv without the columns path,label"] += (root / "labels.csv").is_file() and not rows
-    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
-    names = [name for name in names if name != "labels.csv"]
+    names = [name for name in _names(root, found) if name != "labels.csv"]
     taken = [name for name in names if _matches(name, include) and not _matches(name, exclude)]
     excluded = sum(_matches(name, include) and _matches(name, exclude) and _is_medical(name) for name in names)
     found.left_out["segmentations and other files that --exclude names"] += excluded
@@ -98,12 +97,13 @@ def find_sources(
     headers, others = [], []
     for name in taken:
         ending = name.lower()
-        if ending.endswith(DICOM_ENDINGS) or (not _is_known(ending) and _begins_as_dicom(root / name)):
+        if ending.endswith(DICOM_ENDINGS) or (not _is_known(ending) and _begins_as_dicom(root / name, found)):
             headers.append(name)
         elif _is_known(ending):
             others.append(name)
         else:
-            found.left_out["files of other kinds (text, tables, …)"] += 1
+            ending = PurePosixPath(ending).suffix
+            found.left_out[f"files that end in {ending}" if 1 < len(ending) < 7 else "files of other kinds"] += 1
     images = _scan(root, headers, processes, found, progress)
     sources = _series(root, images, least_slices, found)
     sources += _files(root, others, array, stack_pictures, processes, found, progress)
@@ -169,8 +169,24 @@ def key_of(files: tuple[Path, ...], whole: bool = False) -> str:
     return digest.hexdigest()
 
 
+def _names(root: Path, found: Found) -> list[str]:
+    """All files below `root`, relative to it; links to folders are not followed, so that nothing outside is read."""
+    names: list[str] = []
+    refused = lambda error: found.faults.append(f"{error.filename} cannot be opened ({error.strerror}); allow it.")  # noqa: E731
+    for folder, folders, files in os.walk(root, onerror=refused):
+        links = sum(os.path.islink(os.path.join(folder, name)) for name in folders)
+        found.left_out["links to folders, which are not followed"] += links
+        paths = [os.path.join(folder, name) for name in files]
+        regular = [path for path in paths if os.path.isfile(path)]
+        found.left_out["links to nothing, pipes and devices"] += len(paths) - len(regular)
+        names += [Path(path).relative_to(root).as_posix() for path in regular]
+    return sorted(names)
+
+
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatch(name, pattern) or fnmatch.fnmatch(name.rpartition("/")[2], pattern) for pattern in patterns)
+    """Patterns with a slash are of paths, others of names of files."""
+    last = name.rpartition("/")[2]
+    return any(fnmatch.fnmatch(name if "/" in pattern else last, pattern) for pattern in patterns)
 
 
 def _is_known(name: str) -> bool:
@@ -181,9 +197,13 @@ def _is_medical(name: str) -> bool:
     return name.lower().endswith((*VOLUME_ENDINGS, *ARCHIVES, *IMAGE_ENDINGS, *DICOM_ENDINGS))
 
 
-def _begins_as_dicom(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return file.read(132)[128:] == b"DICM"
+def _begins_as_dicom(path: Path, found: Found) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError as error:
+        found.faults.append(f"{path} cannot be read ({error.strerror}); allow it, or remove the file.")
+        return False
 
 
 def stem_of(name: str) -> str:
@@ -207,7 +227,7 @@ def _scan(root: Path, names: list[str], processes: int, found: Found, progress) 
             if isinstance(result, str):
                 found.faults.append(result)
             elif not result:
-                found.left_out["DICOM files without pixels (reports, directories)"] += 1
+                found.left_out["DICOM files that are no images (reports, directories, segmentations, doses)"] += 1
             else:
                 images += result
     return sorted(images, key=lambda image: (str(image.path), image.frame))
@@ -264,13 +284,13 @@ def _files(
     tasks = [(root / name, array) for name in names]
     for number, told, why in progress(deal(_described, tasks, processes), total=len(tasks), desc="headers", unit="file"):
         name, path = names[number], root / names[number]
-        kind, shape, fault = told or ("", (), f"{path} cannot be read ({why}); replace or remove the file.")
+        kind, shape, files, fault = told or ("", (), (), f"{path} cannot be read ({why}); replace or remove the file.")
         if fault:
             found.faults.append(fault)
         elif kind == "picture" and stack_pictures:
             of_folder.setdefault(name.rpartition("/")[0], {})[name] = shape
         else:
-            sources.append(Source(name, kind, (path,), shape, ""))
+            sources.append(Source(name, kind, files, shape, ""))
     for folder, shapes in of_folder.items():
         ordered = sorted(shapes, key=_by_number)
         paths = tuple(root / name for name in ordered)
@@ -278,15 +298,15 @@ def _files(
     return sources
 
 
-def _described(path: Path, array: str) -> tuple[str, tuple[int, ...], str]:
-    """(kind of source, shape, "") from a header; or a sentence in the last place."""
+def _described(path: Path, array: str) -> tuple[str, tuple[int, ...], tuple[Path, ...], str]:
+    """(kind of source, shape, files, "") from a header; or a sentence in the last place."""
     try:
         name = path.name.lower()
         if name.endswith(IMAGE_ENDINGS) and not (name.endswith(TIFF) and pages_of(path) > 1):
-            return "picture", _picture_shape(path), ""
-        return "volume", shape_in(path, array), ""
+            return "picture", _picture_shape(path), (path,), ""
+        return "volume", shape_in(path, array), files_of(path), ""
     except Exception as error:  # parsers fail in many ways
-        return "", (), f"{path} cannot be read ({reason_of(error)}); replace or remove the file."
+        return "", (), (), f"{path} cannot be read ({reason_of(error)}); replace or remove the file."
 
 
 def _picture_shape(path: Path) -> tuple[int, int]:

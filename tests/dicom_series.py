@@ -1,5 +1,6 @@
 """Writes volumes as DICOM series, as scanners export them: one file a slice, with its place in the patient."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +27,15 @@ def write_series(
 ) -> None:
     """volume (H, W, C) int16 or uint16; affine: (row, column, slice) → LPS mm. order: in which slices get their file names."""
     folder.mkdir(parents=True, exist_ok=True)
-    series, study, spacing = series or generate_uid(), generate_uid(), spacing_of(affine)
+    # made of the content, so that what is drawn by them is the same in every run
+    seed = [hashlib.sha256(volume.tobytes()).hexdigest(), patient, number, name]
+    series, study = series or generate_uid(entropy_srcs=[*seed, "series"]), generate_uid(entropy_srcs=[*seed, "study"])
+    spacing = spacing_of(affine)
     order = range(volume.shape[2]) if order is None else order
     for place, slice_ in enumerate(order):
         meta = FileMetaDataset()
         meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, CTImageStorage
-        meta.MediaStorageSOPInstanceUID = generate_uid()
+        meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[*seed, str(place)])
         header = FileDataset(str(folder / name.format(place)), {}, file_meta=meta, preamble=b"\0" * 128)
         header.SOPClassUID, header.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
         header.SeriesInstanceUID, header.StudyInstanceUID = series, study

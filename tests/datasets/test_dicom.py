@@ -12,6 +12,7 @@ from datasets.dicom import images_of, pixels_of, same_locale, stacks_of
 from datasets.errors import DataError
 from tests.dicom_series import write_series
 
+GEOMETRY = ("SeriesInstanceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 AFFINE = np.array([[0, 0.8, 0, 5.0], [0.8, 0, 0, -7.0], [0, 0, 2.5, 11.0], [0, 0, 0, 1]])
 
 
@@ -58,7 +59,7 @@ def test_compressed_pixels_are_those_that_were_compressed(tmp_path, kind):
                 writer.UseCompressionOn()
                 writer.Execute(reader.Execute())
             written = pydicom.dcmread(str(path) + ".dcm")
-            for name in ("SeriesInstanceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+            for name in GEOMETRY:
                 setattr(written, name, header[name].value)
             written.save_as(path)
             (tmp_path / (path.name + ".dcm")).unlink()
@@ -144,3 +145,54 @@ def test_a_file_deflated_as_a_whole_is_refused_before_it_is_unpacked(tmp_path, m
     monkeypatch.setattr("pydicom.dcmread", lambda *_, **__: pytest.fail("unpacked"))
     with pytest.raises(DataError, match=r"1\.dcm .*deflated as a whole; save it uncompressed"):
         images_of(tmp_path / "1.dcm")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_images_that_are_bright_downwards_are_turned_round_once_and_all_alike(tmp_path, compressed):
+    voxels = (voxels_of() + 1000).astype(np.uint16)
+    write_series(tmp_path, voxels, AFFINE, BitsStored=16)
+    for path in tmp_path.iterdir():
+        if compressed:
+            placed = pydicom.dcmread(path, stop_before_pixels=True)
+            with same_locale():
+                reader, writer = SimpleITK.ImageFileReader(), SimpleITK.ImageFileWriter()
+                reader.SetFileName(str(path))
+                writer.SetFileName(str(tmp_path / "a.dcm"))
+                writer.UseCompressionOn()
+                writer.Execute(reader.Execute())
+            (tmp_path / "a.dcm").rename(path)
+        header = pydicom.dcmread(path)
+        header.PhotometricInterpretation, header.RescaleSlope, header.RescaleIntercept = "MONOCHROME1", 1, 0
+        for name in (
+            ("SeriesInstanceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing") if compressed else ()
+        ):
+            setattr(header, name, placed[name].value)
+        header.save_as(path)
+    (stack,), _, _ = stacks(tmp_path)
+    pixels, slope, intercept = pixels_of(stack.images)
+    assert np.array_equal(pixels * slope + intercept, 65535 - voxels.astype(int))
+
+
+def test_acquisitions_that_lie_over_each_other_are_volumes_of_their_own_and_those_in_a_row_are_one(tmp_path):
+    series, later = generate_uid(), AFFINE.copy()
+    later[2, 3] += 1.25
+    for number, (seed, affine) in enumerate([(0, AFFINE), (1, later)]):
+        words = {"series": series, "name": f"{number}_{{}}", "AcquisitionNumber": number + 1}
+        write_series(tmp_path / "over", voxels_of(seed), affine, **words)
+        write_series(tmp_path / "row", voxels_of(), AFFINE, order=[range(3), range(3, 6)][number], **words)
+    found, _, faults = stacks(tmp_path / "over")
+    assert [len(stack.images) for stack in found] == [6, 6] and not faults
+    assert [len(stack.images) for stack in stacks(tmp_path / "row")[0]] == [6]
+
+
+def test_segmentations_are_no_images_and_identifiers_that_are_all_alike_or_missing_do_no_harm(tmp_path):
+    write_series(tmp_path / "seg", voxels_of(), AFFINE, modality="SEG")
+    assert stacks(tmp_path / "seg") == ([], [], [])
+    write_series(tmp_path / "alike", voxels_of(), AFFINE, SOPInstanceUID="1.2.3")
+    write_series(tmp_path / "none", voxels_of(), AFFINE, SOPInstanceUID="")
+    for name in ("alike", "none"):
+        (stack,), _, _ = stacks(tmp_path / name)
+        assert len(stack.images) == 6 and not any(name in image.uid for image in stack.images)
+    write_series(tmp_path / "flat", voxels_of(), AFFINE, slope=0)
+    with pytest.raises(DataError, match="RescaleSlope 0"):
+        stacks(tmp_path / "flat")

@@ -56,6 +56,19 @@ def test_nifti_is_placed_by_its_sform_or_else_its_qform(tmp_path, kind, codes):
     assert np.abs(layout_of(tmp_path / "a.nii").affine - expected).max() < 1e-4
 
 
+def test_a_half_turn_of_a_qform_is_exact_and_units_count(tmp_path):
+    ras = np.diag([-1, -1, 1, 1]) @ affine_of((0, 0, 180), (0.5, 0.5, 3)) @ np.diag([-1, 1, 1, 1])
+    image = nibabel.Nifti1Image(np.zeros(SHAPE, np.int16), None)
+    image.header.set_qform(ras, 1)
+    image.header.set_sform(np.zeros((4, 4)), 1)  # says that it counts, and is none
+    nibabel.save(image, tmp_path / "a.nii")
+    expected = np.diag([-1, -1, 1, 1]) @ image.header.get_qform()
+    assert np.abs((layout_of(tmp_path / "a.nii").affine - expected) @ [512, 512, 150, 1]).max() < 1e-3
+    image.header.set_xyzt_units("micron")
+    nibabel.save(image, tmp_path / "a.nii")
+    assert np.allclose(layout_of(tmp_path / "a.nii").affine[:3] * 1000, expected[:3], atol=1e-4)
+
+
 def test_nrrd_says_which_way_its_axes_point(tmp_path):
     header = (
         "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\nspace: {}\n"

@@ -253,7 +253,7 @@ def test_bad_files_are_named_and_counted_and_the_rest_goes_on(tmp_path, capsys):
     said = capsys.readouterr()
     for name in ["nan.npy", "constant.npy", "objects.npy", "flat.npy", "two.npz", "cut.nii.gz", "no.dcm", "scan/IM0003"]:
         assert [line for line in said.err.splitlines() if name in line and line.startswith("not prepared: ")], name
-    assert "8 could not be prepared" in said.err and "1 files of other kinds" in said.out
+    assert "8 could not be prepared" in said.err and "1 files that end in .txt" in said.out
     assert len(rows_of(tmp_path / "v/a")) == 1
     assert prepare(raw, "--data_path", tmp_path / "v2", "--collection", "a", "--replace_nan") == 1
     assert {row["notes"] for row in rows_of(tmp_path / "v2/a")} == {"", "1 values were no numbers"}
@@ -426,3 +426,89 @@ def test_a_second_call_at_the_same_time_and_a_folder_that_cannot_be_written_are_
         prepare(*words)
     monkeypatch.undo()
     assert prepare(*words) == 0 and len(rows_of(tmp_path / "v/a")) == 2
+
+
+def test_people_of_test_are_never_trained_on_whenever_a_call_is_killed(tmp_path):
+    raw = tmp_path / "raw"
+    for number in range(16):
+        raw.mkdir(exist_ok=True)
+        np.save(raw / f"{number}.npy", voxels_of((80, 80, 40), seed=number))
+    words = [raw, "--data_path", tmp_path / "v", "--collection", "a", "--shares", "1", "0", "3"]
+    command = [sys.executable, ROOT / "prepare_data.py", *map(str, words), "--processes", "1"]
+    with subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and len(list((tmp_path / "v").rglob("*.npy"))) < 6:
+            pass
+        process.kill()
+    there = {path.stem for path in (tmp_path / "v/a").glob("*.npy")}
+    trained = {item.path.stem for item in find_volumes(tmp_path / "v")}
+    prepare(*words)
+    test = {row["case"] for row in rows_of(tmp_path / "v/a") if row["split"] == "test"}
+    assert there & test and not trained & test
+
+
+def test_half_of_a_file_with_several_volumes_does_not_stay(tmp_path):
+    (tmp_path / "raw").mkdir()
+    frames = np.stack([voxels_of(seed=0), voxels_of(seed=1), np.ones((22, 26, 9), np.int16)], -1)
+    nibabel.save(nibabel.Nifti1Image(frames, np.eye(4)), tmp_path / "raw/a.nii")
+    words = ["--data_path", tmp_path / "v", "--image_path", tmp_path / "p", "--collection", "a"]
+    assert prepare(tmp_path / "raw", *words) == 1
+    assert not [path for root in ("v", "p") for path in (tmp_path / root).rglob("*") if path.suffix in (".npy", ".png", ".tmp")]
+
+
+def test_headers_that_are_alike_with_other_voxels_beside_them_are_two_files(tmp_path):
+    for number in range(2):
+        (tmp_path / f"raw/p{number}").mkdir(parents=True)
+        SimpleITK.WriteImage(as_image(voxels_of(seed=number), affine_of()), str(tmp_path / f"raw/p{number}/image.mhd"))
+    assert prepare(tmp_path / "raw", "--data_path", tmp_path / "v", "--collection", "a") == 0
+    assert len(rows_of(tmp_path / "v/a")) == 2
+
+
+def test_studies_tell_people_apart_where_their_numbers_were_taken_away(tmp_path):
+    study = "1.2.3.4"
+    for number in range(8):
+        more = {"PatientID": "", "StudyInstanceUID": study if number % 2 else "1.2.3.5"}
+        write_series(tmp_path / f"raw/{number}", voxels_of(seed=number), affine_of(), **more)
+    prepare(tmp_path / "raw", "--data_path", tmp_path / "v", "--collection", "a")
+    assert len({row["subject"] for row in rows_of(tmp_path / "v/a")}) == 2
+
+
+def test_all_of_a_person_goes_where_one_of_her_files_must(tmp_path, capsys):
+    for split in ("train", "test"):
+        (tmp_path / "raw" / split).mkdir(parents=True)
+        for person in range(3):
+            np.save(tmp_path / f"raw/{split}/p{person}_{split}.npy", voxels_of(seed=person + 10 * len(split)))
+    prepare(tmp_path / "raw", "--data_path", tmp_path / "v", "--collection", "a", "--subject", r"(p\d)_")
+    assert {row["split"] for row in rows_of(tmp_path / "v/a")} == {"test"}
+    assert "3 people are in several splits" in capsys.readouterr().out
+
+
+def test_a_case_whose_name_begins_as_anothers_keeps_its_pictures(tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name in ("scan1", "scan10"):
+        np.save(raw / f"{name}.npy", voxels_of(seed=len(name)))
+    words = [raw, "--data_path", tmp_path / "v", "--image_path", tmp_path / "p", "--collection", "a", "--no_deidentify"]
+    prepare(*words, "--shares", 1, 0, 0)
+    before = len(list((tmp_path / "p").rglob("scan10_*.png")))
+    (raw / "scan1.npy").unlink()
+    prepare(*words, "--shares", 1, 0, 0, "--mirror")
+    assert before and len(list((tmp_path / "p").rglob("scan10_*.png"))) == before
+    assert not list((tmp_path / "p").rglob("scan1_*.png"))
+
+
+def test_where_slices_are_missing_the_places_hold_from_both_ends(tmp_path):
+    for name, turn in [("up", (0, 0, 0)), ("down", (180, 0, 0))]:
+        voxels, affine = voxels_of(), affine_of(turn)
+        write_series(tmp_path / name, voxels, affine, order=[0, 1, 2, 3, 5, 6, 7, 8])
+        prepare(tmp_path / name, "--data_path", tmp_path / f"v{name}", "--collection", "a")
+        (row,) = rows_of(tmp_path / f"v{name}/a")
+        stored = np.load(tmp_path / f"v{name}/a" / row["file"])
+        new = np.array(row["affine"].split(), float).reshape(3, 4)
+        along = new[:, 2] / np.linalg.norm(new[:, 2])
+        source = as_image(voxels, affine)
+        for slice_, position in enumerate(map(float, row["positions"].split())):
+            place = new[:, 0] * 3 + new[:, 1] * 4 + new[:, 3] + along * position
+            index = np.rint(source.TransformPhysicalPointToContinuousIndex(place.tolist())).astype(int)
+            back = source.TransformIndexToPhysicalPoint(index.tolist())
+            assert np.abs(np.array(back) - place).max() < 0.01
+            assert stored[3, 4, slice_] == source.GetPixel(index.tolist())

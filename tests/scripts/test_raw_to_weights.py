@@ -80,7 +80,7 @@ def test_raw_files_of_every_kind_become_weights_by_commands_alone(tmp_path):
 @pytest.mark.slow
 def test_the_pipeline_converts_a_folder_of_nifti_files_once(tmp_path, monkeypatch, capfd):
     write_raw(tmp_path / "raw")
-    first = run(ROOT / "run_pipeline.py", "--data_path", "raw", *short_run(tmp_path), cwd=tmp_path)
+    first = run(ROOT / "run_pipeline.py", "--data_path", "raw", "--keep_names", *short_run(tmp_path), cwd=tmp_path)
     assert first.returncode == 0, first.stderr[-3000:]
     assert "converted once" in first.stdout and "reads" in first.stdout and "writes about" in first.stdout
     volumes = tmp_path / "runs/p/volumes"
@@ -88,8 +88,11 @@ def test_the_pipeline_converts_a_folder_of_nifti_files_once(tmp_path, monkeypatc
     assert "nifti/la0.npy" in names and not any("label" in name for name in names) and len(names) == 4 + 4 + 2 + 3
     (tmp_path / "raw/nifti/la3.nii.gz").unlink()
     monkeypatch.chdir(tmp_path)
-    converted(PipelineConfig(name="p", data_path="raw"))
+    converted(PipelineConfig(name="p", data_path="raw", keep_names=True))
     assert "12 are there already" in capfd.readouterr().out
     assert sorted(path.relative_to(volumes).as_posix() for path in volumes.glob("*/*.npy")) == sorted(
         {*names} - {"nifti/la3.npy"}
     )
+    converted(PipelineConfig(name="q", data_path="raw"))  # nobody's name
+    assert len(list(Path("runs/q/volumes/volumes").glob("c*.npy"))) == 12
+    assert not any("la0" in str(path) or "DOE" in str(path) for path in Path("runs/q").rglob("*"))
