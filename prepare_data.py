@@ -31,7 +31,7 @@ from datasets.check import check_folder
 from datasets.check_printing import print_report
 from datasets.dealing import deal
 from datasets.prepared import PreparedData
-from datasets.sources import LABELS, Found, Source, find_sources
+from datasets.sources import LABELS, TIFF, Found, Source, find_sources
 from datasets.writing import NoRoom, prepare_source
 from engine.config import parse
 from engine.errors import UserError, speaking_to_people
@@ -175,6 +175,10 @@ def announce(config: PrepareConfig, found: Found, todo: list[Source], data: Prep
     splits = ", ".join(f"{people[split]} {split}" for split in ("train", "valid", "test"))
     things = " and ".join(f"{count} {kind}" for kind, count in kinds.items())
     print(f"{config.folder}: {things} of {sum(people.values())} people ({splits})")
+    if sum(people.values()) == len(data.sources) > 1 and not config.subject and not any(s.stack for s in data.sources):
+        print("  each file counts as one person; --subject '(pattern)' tells from the names who it is of")
+    if sum(source.kind == "picture" and source.name.lower().endswith(TIFF) for source in data.sources) > 1:
+        print("  TIFF files of one page are pictures; --stack_pictures makes one volume of those of a folder")
     for reason, count in found.left_out.items():
         if count:
             print(f"  left out: {count} {reason}")

@@ -92,13 +92,17 @@ def kill_test(
     for path in (whole, killed):
         shutil.copytree(folder / "weights", path / "weights")
     words = script_words(name, data, epochs, workers)
+    begun = time.monotonic()
     ended(name, words, whole)
+    longest = (time.monotonic() - begun) / 2  # so that random times reach beyond the start, however busy the machine is
     counts, most = dict.fromkeys(PHASES, 0), 0
     moments, in_epoch, last_epoch = random.Random(f"{seed} {name}"), 0, -1
     while sum(counts.values()) < kills:
         child, phase = begin(name, words, killed)
         wanted = moments.choice([None, None, SAVING, CLUSTERING if "deepcluster" in name and "mask" not in name else SAVING])
-        epoch = wait_for_a_moment(child, phase, wanted, killed, moments, last_epoch if in_epoch >= most_an_epoch else -1)
+        full = last_epoch if in_epoch >= most_an_epoch else -1
+        epoch = wait_for_a_moment(child, phase, wanted, killed, moments.uniform(0.1, longest), full)
+        time.sleep(moments.uniform(0, 0.03) if wanted else 0)
         if not child.is_alive():
             break  # it has finished before its time came
         counts[PHASES[phase.value]] += 1
@@ -110,16 +114,15 @@ def kill_test(
     return Outcome(counts, most, epochs, differences(whole, killed))
 
 
-def wait_for_a_moment(child, phase, wanted: int | None, folder: Path, moments: random.Random, full: int) -> int:
+def wait_for_a_moment(child, phase, wanted: int | None, folder: Path, seconds: float, full: int) -> int:
     """Returns when the time to kill has come, or the child has ended → the epoch it is in.
 
-    wanted: a phase, None for a random time; full: an epoch that has had its share of kills.
+    wanted: a phase, None for the time after `seconds`; full: an epoch that has had its share of kills.
     """
-    deadline = time.monotonic() + moments.uniform(0.1, 2.5)
+    deadline = time.monotonic() + seconds
     while child.is_alive():
         epoch = epochs_done(folder)
-        if epoch != full and (phase.value == wanted or time.monotonic() > deadline + 3 * (wanted is not None)):
-            time.sleep(moments.uniform(0, 0.03) if wanted else 0)
+        if epoch != full and (phase.value == wanted or time.monotonic() > deadline + 30 * (wanted is not None)):
             return epoch
         time.sleep(0.0005)
     return epochs_done(folder)
