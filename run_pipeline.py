@@ -22,7 +22,8 @@ import yaml
 from rich.table import Table
 
 from datasets.files import VOLUME_ENDINGS, find_images, find_volumes
-from datasets.sources import ARCHIVES, DICOM_ENDINGS
+from datasets.identity import ARCHIVES
+from datasets.sources import DICOM_ENDINGS
 from engine.checkpoint import sha256, write_atomically
 from engine.config import parse
 from engine.errors import UserError, speaking_to_people

@@ -5,7 +5,6 @@ no digest of a name, which could be guessed, is written.
 """
 
 import contextlib
-import csv
 import fcntl
 import glob
 import os
@@ -18,15 +17,15 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from .errors import DataError
-from .files import hash_of, read_labels
-from .manifest import COLUMNS, NAME, PICTURE_COLUMNS, Manifest, table, write_text
-from .sources import Source, stem_of
+from .files import hash_of
+from .identity import stem_of
+from .manifest import COLUMNS, NAME, PICTURE_COLUMNS, Manifest, write_text
+from .sources import Source
+from .tables import PRIVATE, append_labels, read_private_map, write_labels, write_private_map
 from .writing import Place, Rows, pending, picture_folder
 
 ALIKE = """spacing window crop_body slice_axis array replace_nan deidentify subject shares slice_step least_content largest
     stack_pictures""".split()  # constants that may not change within a collection
-LABELS = ("path", "label", "subject", "split")
-PRIVATE = ("collection", "case", "file", "pseudonym", "person")
 
 
 class PreparedData:
@@ -38,7 +37,7 @@ class PreparedData:
     def __init__(self, config, sources: list[Source]):
         self.config, self.sources = config, sources
         self.mirror = config.mirror
-        self.private = _read_private_map(config.private_map)
+        self.private = read_private_map(config.private_map)
         self.opened: list[tuple[Manifest, Callable]] = []  # with the files of a row
         names = sorted({self._collection(source) for source in sources})
         self.volumes = {name: self._volumes(name) for name in names} if config.data_path else {}
@@ -48,8 +47,21 @@ class PreparedData:
         self.locks = contextlib.ExitStack()
 
     def __enter__(self):
+        try:
+            self._begin()
+        except BaseException:
+            self.locks.close()
+            raise
+        return self
+
+    def _begin(self) -> None:
+        # labels.csv is of all collections; so one call at a time writes below a root
+        for folder in {Path(root) for root in (self.config.data_path, self.config.image_path) if root}:
+            self._lock(folder)
         for manifest in self._manifests():
-            self._lock(manifest.path.parent)
+            manifest.path.parent.mkdir(parents=True, exist_ok=True)
+            if Manifest(manifest.path, manifest.columns).sources.keys() != manifest.sources.keys():
+                raise DataError(f"{manifest.path} was changed by another call meanwhile; give the same command again.")
         if self.config.overwrite:
             for manifest, files in self.opened:
                 for file in (file for row in manifest.rows for file in files(row)):
@@ -67,12 +79,11 @@ class PreparedData:
             _clear(manifest.path.parent)
             write_text(_settings_file(manifest.path), settings)
         if self.config.data_path:
-            _write_labels(Path(self.config.data_path), self._volume_labels())
+            write_labels(Path(self.config.data_path), self._volume_labels())
         for collection in self.pictures:  # training takes all pictures where there is no such folder
             picture_folder(Path(self.config.image_path), "train", collection).mkdir(parents=True, exist_ok=True)
         if self.config.private_map:
-            _write_private_map(Path(self.config.private_map), self.private)
-        return self
+            write_private_map(Path(self.config.private_map), self.private)
 
     def __exit__(self, kind, error, trace) -> None:
         for manifest in self._manifests():
@@ -80,9 +91,9 @@ class PreparedData:
             if manifest.sources:
                 manifest.tidy()
         if self.config.data_path:
-            _write_labels(Path(self.config.data_path), self._volume_labels())
+            write_labels(Path(self.config.data_path), self._volume_labels())
         if self.config.image_path and any(source.is_picture and source.label for source in self.sources):
-            _write_labels(Path(self.config.image_path), self._picture_labels())
+            write_labels(Path(self.config.image_path), self._picture_labels())
         self.locks.close()
 
     def has(self, source: Source) -> bool:
@@ -102,7 +113,7 @@ class PreparedData:
         if rows.volumes:
             manifest = self.volumes[collection]
             manifest.add(source.key, rows.volumes)
-            _append_labels(Path(self.config.data_path), self._labels_of(collection, rows.volumes, source.label))
+            append_labels(Path(self.config.data_path), self._labels_of(collection, rows.volumes, source.label))
             for row in rows.volumes:
                 os.replace(pending(manifest.path.parent / row["file"]), manifest.path.parent / row["file"])
         if rows.pictures:
@@ -262,40 +273,3 @@ def _clear(folder: Path) -> None:
     """Removes what a worker began and nobody took down."""
     for left in [*folder.glob(".*.tmp"), *folder.glob("*/*/.*.png.tmp")]:
         left.unlink(missing_ok=True)
-
-
-def _append_labels(root: Path, rows: dict[str, tuple[str, str, str]]) -> None:
-    """Rows at the end of a table that has all columns, on the disk when this returns."""
-    path = root / "labels.csv"
-    new = not path.is_file()
-    with open(path, "a", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        file.write(table(LABELS, [dict(zip(LABELS, (name, *row))) for name, row in rows.items()], header=new))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _write_labels(root: Path, rows: dict[str, tuple[str, str, str]]) -> None:
-    """Puts rows into `labels.csv`; those of other files stay, and so does a label that somebody wrote for these."""
-    there = read_labels(root, missing_ok=True)
-    kept = {path: tuple(row.get(name) or "" for name in LABELS[1:]) for path, row in there.items() if (root / path).is_file()}
-    for path, (label, *rest) in rows.items():
-        kept[path] = (label or kept.get(path, ("",))[0], *rest)
-    if kept:
-        lines = [dict(zip(LABELS, (path, *values))) for path, values in sorted(kept.items())]
-        write_text(root / "labels.csv", table(LABELS, lines))
-
-
-def _read_private_map(path: str) -> dict[tuple[str, str], dict]:
-    if not path or not Path(path).is_file():
-        return {}
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        return {(row["collection"], row["case"]): {name: row[name] for name in PRIVATE} for row in rows}
-    except (UnicodeDecodeError, csv.Error, KeyError):
-        raise DataError(f"--private_map {path} is no map of this script; name another file.") from None
-
-
-def _write_private_map(path: Path, rows: dict[tuple[str, str], dict]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, table(PRIVATE, [rows[key] for key in sorted(rows)]), mode=0o600)

@@ -4,7 +4,6 @@ Names of files, folders and patients are private here: nothing but messages on t
 """
 
 import fnmatch
-import hashlib
 import math
 import os
 import re
@@ -17,9 +16,9 @@ from .dealing import deal
 from .errors import DataError
 from .files import IMAGE_ENDINGS, SPLITS, VOLUME_ENDINGS, has_labels, read_labels
 from .foreign import Raw, files_of, of_file, of_pictures, of_stack, pages_of, shape_in
+from .identity import ARCHIVES, digest_of, key_of, subject_by_name
 from .reading import open_image, reason_of
 
-ARCHIVES = (".npz", ".h5", ".hdf5")
 TIFF = (".tif", ".tiff")
 DICOM_ENDINGS = (".dcm", ".ima", ".dicom")
 # segmentations lie beside what they segment, and macOS leaves files of its own
@@ -28,7 +27,6 @@ LABELS = (
     "*_segmentation*", "._*", "*labelsTr/*", "*labelsTs/*", "*labels/*", "*masks/*", "*segmentations/*",
 )  # fmt: skip
 HEADERS = 64  # that a process reads before it answers
-PIECES, PIECE = 16, 4096  # of a file, whose digest tells it from others
 
 
 @dataclass(frozen=True)
@@ -137,38 +135,6 @@ def volumes_of(source: Source, slice_axis: str, array: str) -> list[Raw]:
         raise DataError(f"{path} cannot be read as a volume ({reason_of(error)}); replace or remove the file.") from None
 
 
-def subject_by_name(name: str) -> str:
-    """Who a file is of, by its path: a BIDS folder `sub-…`; a folder with a number, whose name begins the file's; else itself.
-
-    Without a number a folder is a collection: ct_train/ct_train_1001_image.nii.gz.
-    """
-    path = PurePosixPath(name)
-    for parent in path.parts[:-1]:
-        if parent.startswith("sub-"):
-            return parent
-    for parent in reversed(path.parts[:-1]):
-        if path.name.lower().startswith(parent.lower()) and any(character.isdigit() for character in parent):
-            return parent
-    return stem_of(name)
-
-
-def key_of(files: tuple[Path, ...], whole: bool = False) -> str:
-    """A digest of files by evenly spread pieces of them, or of all that is in them."""
-    digest = hashlib.blake2b(digest_size=6)
-    for path in files:
-        size = os.path.getsize(path)
-        digest.update(size.to_bytes(8, "little"))
-        with open(path, "rb") as file:
-            if whole or size <= PIECES * PIECE:
-                while piece := file.read(2**20):
-                    digest.update(piece)
-                continue
-            for number in range(PIECES):
-                file.seek(number * (size - PIECE) // (PIECES - 1))
-                digest.update(file.read(PIECE))
-    return digest.hexdigest()
-
-
 def _names(root: Path, found: Found) -> list[str]:
     """All files below `root`, relative to it; links to folders are not followed, so that nothing outside is read."""
     names: list[str] = []
@@ -204,14 +170,6 @@ def _begins_as_dicom(path: Path, found: Found) -> bool:
     except OSError as error:
         found.faults.append(f"{path} cannot be read ({error.strerror}); allow it, or remove the file.")
         return False
-
-
-def stem_of(name: str) -> str:
-    """The path without its ending."""
-    lower = name.lower()
-    ending = next((e for e in sorted((*VOLUME_ENDINGS, *ARCHIVES, *IMAGE_ENDINGS), key=len) if lower.endswith(e)), "")
-    ending = ".nii.gz" if lower.endswith(".nii.gz") else ending
-    return name[: len(name) - len(ending)] if ending else name
 
 
 def _scan(root: Path, names: list[str], processes: int, found: Found, progress) -> list[dicom.Image]:
@@ -261,19 +219,15 @@ def _series(root: Path, images: list[dicom.Image], least_slices: int, found: Fou
             continue
         files = tuple(dict.fromkeys(image.path for image in stack.images))
         first = stack.images[0]
-        key = _digest(image.uid for image in stack.images)
+        key = digest_of(image.uid for image in stack.images)
         shape = (*first.shape, len(stack.images))
         sources.append(Source(_relative(root, files[0]), "series", files, shape, first.subject, key=key, stack=stack))
     for image in alone:
-        key = _digest([image.uid])
+        key = digest_of([image.uid])
         sources.append(
             Source(_relative(root, image.path), "radiograph", (image.path,), image.shape, image.subject, key=key, image=image)
         )
     return sources
-
-
-def _digest(words) -> str:
-    return hashlib.blake2b("\n".join(words).encode(), digest_size=6).hexdigest()
 
 
 def _files(

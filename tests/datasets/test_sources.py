@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from datasets.errors import DataError
-from datasets.sources import find_sources, key_of, subject_by_name
+from datasets.identity import key_of, subject_by_name
+from datasets.sources import find_sources
 
 
 @pytest.mark.parametrize(

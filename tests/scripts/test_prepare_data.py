@@ -409,8 +409,8 @@ def test_a_second_call_at_the_same_time_and_a_folder_that_cannot_be_written_are_
     raw.mkdir()
     np.save(raw / "a.npy", voxels_of())
     words = [raw, "--data_path", tmp_path / "v", "--collection", "a"]
-    (tmp_path / "v/a").mkdir(parents=True)
-    handle = os.open(tmp_path / "v/a", os.O_RDONLY)
+    (tmp_path / "v").mkdir()
+    handle = os.open(tmp_path / "v", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     with pytest.raises(DataError, match="another call is preparing"):
         prepare(*words)
