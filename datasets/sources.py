@@ -4,7 +4,6 @@ Names of files, folders and patients are private here: nothing but messages on t
 """
 
 import fnmatch
-import math
 import os
 import re
 from collections import Counter
@@ -314,8 +313,3 @@ def _relative(root: Path, path: Path) -> str:
 
 def _counted(left_out: Counter) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count) or "it is empty"
-
-
-def voxels_of(source: Source) -> int:
-    """How many voxels its header promises."""
-    return math.prod(source.shape)
