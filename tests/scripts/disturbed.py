@@ -2,9 +2,11 @@
 
 `disturbed.py SCRIPT NOTES WHAT RANK STEP FLAGS…`; WHAT: a signal, which the process of that rank sends itself once that step is
 done in the first start by this launcher, and notes when; "nothing" for none. "SIGNAL@clustering": as k-means begins.
+"SIGNAL@loaders": to its loader processes instead.
 """
 
 import importlib
+import multiprocessing
 import os
 import signal
 import sys
@@ -31,7 +33,10 @@ def main(name: str, notes: str, what: str, rank: str, step: str, *flags: str) ->
             if (what, run.rank, run.step) == (what, int(rank), int(step)) and what != "nothing":
                 if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
                     (Path(notes) / f"{what}.txt").write_text(str(time.time()), encoding="utf-8")
-                    os.kill(os.getpid(), getattr(signal, what))
+                    kind, _, whom = what.partition("@")
+                    loaders = [child.pid for child in multiprocessing.active_children()]
+                    for process in loaders if whom else [os.getpid()]:
+                        os.kill(process, getattr(signal, kind))
 
     if what.endswith("@clustering") and os.environ.get("RANK", "0") == rank:
         cluster = MemoryBank.cluster_heads

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import make_data
+from conftest import make_data, run
 from six_scripts import script_flags
 
 import engine.saver
@@ -23,6 +23,7 @@ from engine.errors import UserError
 from engine.run import Run, launch
 from losses.memory_bank import MemoryBank
 
+DRIVER = Path(__file__).with_name("disturbed.py")
 COMMON = "--arch resnet18 --precision fp32 --epochs 3 --warmup_epochs 0 --workers 0 --checkpoint_minutes 1e-5".split()
 
 
@@ -85,13 +86,10 @@ def test_weights_that_cannot_be_written_at_the_end_are_written_by_the_same_comma
     assert Path("weights/resnet_swav2D.pth").exists()
 
 
-def test_a_loader_process_that_is_killed_is_one_sentence_and_the_state_stays(here, monkeypatch, capsys):
-    after_step(monkeypatch, 4, lambda: [os.kill(child.pid, signal.SIGKILL) for child in multiprocessing.active_children()])
+def test_a_loader_process_that_is_killed_is_one_sentence_and_the_state_stays(here):
     words = [*COMMON, *script_flags("swav", "2D", here, "4"), "--workers", "1", "--epochs", "200", "--probed_files", "0"]
-    monkeypatch.setattr("sys.argv", ["ssl_swav_2D.py", *words])
-    with pytest.raises(SystemExit) as stop:
-        launch(ssl_swav_2D.SwavImageConfig, ssl_swav_2D.main)
-    assert stop.value.code == 1 and "a loader process was ended from outside" in capsys.readouterr().err
+    done = run(DRIVER, "ssl_swav_2D", here, "SIGKILL@loaders", 0, 4, *words, cwd=here)
+    assert done.returncode == 1 and "a loader process was ended from outside" in done.stderr
     assert load_checkpoint(here / "runs/ssl_swav_2D/checkpoints")["position"]["step"] >= 2
 
 
