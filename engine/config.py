@@ -135,6 +135,28 @@ class JointConfig(VolumeConfig):
     mask_weight: float = 1.0  # weight of the loss of masked slices
 
 
+@dataclass(kw_only=True)
+class FinetuneConfig(Config):
+    """What the downstream scripts share."""
+
+    # what it starts from
+    start_from: str = ""  # pretrained weights of any stage and origin, inside pretrained_path ("" = random weights)
+    resnet_pretrained: str = ""  # weights of stage 1, inside pretrained_path, for a published mask_*.pth, which has no ResNet
+    sampling: Literal["", "da018", "da020"] = ""  # of keys of f_inter ("" = as the file tells, or da018 for published ones)
+    tune: Literal["full", "frozen", "linear"] = "full"  # all weights; all but the pretrained ones; a linear layer on those
+    pretrained_rate: float = 1.0  # learning rate of pretrained weights, as a share of the scheduled one
+    # what it learns from, and is judged on
+    data_path: str = ""  # folder of labelled data
+    labelled: int = 0  # subjects of the training split to learn from, drawn by the seed (0 = all)
+    evaluate: Literal["valid", "test", "both", "none"] = "test"  # what the result is judged on, once, after training
+    keep: Literal["best", "last"] = "best"  # weights of the epoch that scored best on the validation split; or of the last
+    score_every: int = 5  # epochs from one scoring of the validation split to the next
+    seeds: tuple[int, ...] = ()  # as many runs, one after the other, and their mean (none = one run, with --seed)
+    # optimisation
+    warmup_epochs: int = 1  # epochs of linear warm-up, cut to the length of the run
+    wd: float = 1e-2  # weight decay
+
+
 ConfigType = TypeVar("ConfigType")
 
 

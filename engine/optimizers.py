@@ -11,10 +11,10 @@ class Larc(Lars):
     The one case in which the two differ is mended: a tensor whose gradient is zero is not decayed either.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], lr: float, weight_decay: float):
+    def __init__(self, groups: list[dict], lr: float, weight_decay: float):
         super().__init__(
-            parameters, lr=lr, momentum=0.9, weight_decay=weight_decay, trust_coeff=0.001, trust_clip=False, always_adapt=True,
-            foreach=parameters[0].is_cuda,  # on a CPU one tensor after the other is faster
+            groups, lr=lr, momentum=0.9, weight_decay=weight_decay, trust_coeff=0.001, trust_clip=False, always_adapt=True,
+            foreach=groups[0]["params"][0].is_cuda,  # on a CPU one tensor after the other is faster
         )  # fmt: skip
 
     @torch.no_grad()
@@ -39,16 +39,24 @@ def load_with_own_constants(optimizer: torch.optim.Optimizer, state: dict) -> No
         group.update(constants)
 
 
-def make_optimizer(name: str, model: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+def make_optimizer(
+    name: str, model: nn.Module, lr: float, weight_decay: float, shares: dict[str, float] | None = None
+) -> torch.optim.Optimizer:
     """AdamW, or LARC as published: SGD with momentum 0.9, each tensor's gradient scaled by 0.001 |w| / (|g| + wd |w|).
 
-    AdamW leaves vectors (biases, norms, the mask token) out of the decay.
+    AdamW leaves vectors (biases, norms, the mask token) out of the decay. shares: of the rate, for the parameters whose names
+    begin so; a group's is under `share`.
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if name == "larc":
-        return Larc(parameters, lr, weight_decay)
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=lr, fused=True)
+    groups = []
+    named = [(of, parameter) for of, parameter in model.named_parameters() if parameter.requires_grad]
+    share_of = {of: next((s for start, s in (shares or {}).items() if of.startswith(start)), 1.0) for of, _ in named}
+    for share in dict.fromkeys(share_of.values()):
+        chosen = [parameter for of, parameter in named if share_of[of] == share]
+        if name == "larc":
+            groups.append({"params": chosen, "weight_decay": weight_decay, "share": share})
+            continue
+        groups += [
+            {"params": [p for p in chosen if p.ndim > 1], "weight_decay": weight_decay, "share": share},
+            {"params": [p for p in chosen if p.ndim <= 1], "weight_decay": 0.0, "share": share},
+        ]
+    return Larc(groups, lr, weight_decay) if name == "larc" else torch.optim.AdamW(groups, lr=lr, fused=True)

@@ -102,10 +102,11 @@ class Run:
                 self.say(f"warning: and {len(concerns) - MOST_CONCERNS} more; prepare_data.py --check full tells all.")
         return found
 
-    def prepare(self, model: nn.Module, *loaders, **tracked) -> nn.Module:
+    def prepare(self, model: nn.Module, *loaders, shares: dict[str, float] | None = None, **tracked) -> nn.Module:
         """Moves `model` to the device, makes its optimiser and schedule, and returns it wrapped for several processes.
 
         `loaders`: of the data to learn from, None for none; the first one's length is that of an epoch.
+        `shares`: of the learning rate, for the parameters whose names begin so.
         `tracked` objects (queue, memory bank, …) have `state_dict` and `load_state_dict`, and are saved and resumed.
         """
         config = self.config
@@ -118,7 +119,7 @@ class Run:
         self.soundness = Soundness(self.folder, self.loaders)
         self.data = [loader.dataset.summary() for loader in self.loaders]
         refuse_unequal(self.data, "it sees other files than the first process; all machines must read the same folders.")
-        self.optimizer = make_optimizer(config.optimizer, model, config.base_lr, config.wd)
+        self.optimizer = make_optimizer(config.optimizer, model, config.base_lr, config.wd, shares)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.rates = learning_rates(
             config.epochs, config.warmup_epochs, len(loaders[0]), config.base_lr, config.final_lr, config.start_warmup
@@ -207,7 +208,7 @@ class Run:
     def update(self, loss: torch.Tensor, parts: dict[str, torch.Tensor] | None = None, frozen=None) -> None:
         """One step of the optimiser at the scheduled rate. `frozen`: a module whose parameters stay as they are."""
         for group in self.optimizer.param_groups:
-            group["lr"] = float(self.rates[self.step])
+            group["lr"] = float(self.rates[self.step]) * group["share"]
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         for parameter in frozen.parameters() if frozen is not None else ():
@@ -277,18 +278,23 @@ class Run:
 
     # ---- after the loop
 
-    def finish(self, stage: str, method: str, state: dict[str, torch.Tensor], flat: bool = False) -> None:
-        """Writes the weight file of the stage, unless it is there already; no rank goes on before it is there."""
-        of_first(lambda: self._write_output(stage, method, state, flat))
+    def finish(
+        self, stage: str, method: str, state: dict[str, torch.Tensor], flat: bool = False, more: dict | None = None
+    ) -> None:
+        """Writes the weight file of the stage, unless it is there already; no rank goes on before it is there.
+
+        more: what its readers must know besides the constants, as plain values.
+        """
+        of_first(lambda: self._write_output(stage, method, state, flat, more or {}))
         self.scratches.remove()
         self.signals.release()
 
     # ---- inside
 
-    def _write_output(self, stage: str, method: str, state: dict[str, torch.Tensor], flat: bool) -> None:
+    def _write_output(self, stage: str, method: str, state: dict[str, torch.Tensor], flat: bool, more: dict) -> None:
         self.saver.wait()
         self.warn(self.saver.said())
-        about = {"stage": stage, "method": method, "run": self.run_id, "step": self.step}
+        about = {**more, "stage": stage, "method": method, "run": self.run_id, "step": self.step}
         about |= {"config": as_plain(self.config), "inputs": self.inputs, "data": self.data}
         about["left_out"] = self.listing.left_out
         if self._trained or not self._written():

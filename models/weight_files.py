@@ -19,6 +19,7 @@ from .released import from_released
 from .vissl import from_vissl
 
 STAGES = {"image": "stage 1 (ssl_*_2D.py)", "mask": "stage 2 (mask_*_3D.py)", "joint": "stage 3 (ssl_*_3D.py)"}
+DOWNSTREAM = ("segmentation", "classification", "detection")
 FORMAT_VERSION = 1
 # where a flat file of this project keeps what else it knows of itself: under this name in the state dict's `_metadata`
 OURS = "joint_ssl"
@@ -55,14 +56,7 @@ class Weights:
 def read_weights(path: str | Path) -> Weights:
     """What a weight file holds. Raises `WeightsError` when there is no such file, or it holds no weights that are known."""
     path = Path(path)
-    if path.is_dir():
-        raise WeightsError(f"{path} is a folder; name the weight file in it.")
-    if not path.is_file():
-        raise WeightsError(
-            f"{path} is missing; train the stage that writes it, put a released file there, or name another (training: "
-            "--pretrained_path, --resnet_pretrained, --trans_pretrained, --start_from; evaluation: --weights)."
-        )
-    content, about = _content(path)
+    content, about = read_content(path)
     if not isinstance(content, dict):
         raise WeightsError(f"{path} holds a {type(content).__name__}, no weights; give a file of tensors by name.")
     with understood(path):
@@ -89,6 +83,10 @@ def understood(path: Path):
 
 
 def _recognised(path: Path, content: dict, about: dict) -> Weights | None:
+    if isinstance(content.get("stage"), str) and content["stage"] in DOWNSTREAM:
+        raise WeightsError(
+            f"{path} is from finetune_{content['stage']}.py; give pretrained weights here (predict.py takes the former)."
+        )
     if isinstance(content.get("stage"), str) and content["stage"] in STAGES and isinstance(content.get("model"), dict):
         content, about = content["model"], {k: v for k, v in content.items() if k != "model"}
     if about:
@@ -118,8 +116,18 @@ def architecture(state: dict[str, torch.Tensor]) -> str:
     return kinds.get((deep, sum(blocks)), f"network of {sum(blocks)} blocks")
 
 
-def _content(path: Path) -> tuple[object, dict]:
-    """The unpickled content, or the tensors, of a file; and what it says of itself beside them."""
+def read_content(path: Path) -> tuple[object, dict]:
+    """The unpickled content, or the tensors, of a file; and what it says of itself beside them.
+
+    Raises `WeightsError` when there is no such file, or it cannot be read without running what is in it.
+    """
+    if path.is_dir():
+        raise WeightsError(f"{path} is a folder; name the weight file in it.")
+    if not path.is_file():
+        raise WeightsError(
+            f"{path} is missing; train the stage that writes it, put a released file there, or name another (training: "
+            "--pretrained_path, --resnet_pretrained, --trans_pretrained, --start_from; evaluation: --weights)."
+        )
     try:
         with open(path, "rb") as file:
             start = file.read(64)

@@ -1,0 +1,50 @@
+"""What the downstream scripts share: runs of several seeds, and the weights that scored best on the validation split."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .config import FinetuneConfig
+
+
+def runs_of(config: FinetuneConfig, name: str) -> Iterator[FinetuneConfig]:
+    """The configuration of each seed's run: its own folder and weight file; the configuration itself where no seeds are named.
+
+    name: of the script.
+    """
+    folder, weights = Path(config.dump_path or f"runs/{name}"), Path(config.checkpoint_name)
+    for seed in config.seeds:
+        own = {"dump_path": str(folder / f"seed-{seed}"), "checkpoint_name": f"{weights.stem}-{seed}{weights.suffix}"}
+        yield replace(config, seed=seed, seeds=(), **own)
+    if not config.seeds:
+        yield replace(config, dump_path=str(folder))
+
+
+class Best:
+    """The weights of the epoch that scored best, the later of equals; a part of the run's state.
+
+    The model itself is what training goes on with; `restore` puts the best weights into it.
+    """
+
+    def __init__(self, model: nn.Module):
+        self.model, self.score, self.epoch = model, float("-inf"), -1
+        self.kept: dict[str, torch.Tensor] = {}
+
+    def offer(self, score: float, epoch: int) -> None:
+        """Keeps the present weights if none scored better; a score that is no number is none."""
+        if score >= self.score:
+            self.score, self.epoch = score, epoch
+            self.kept = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+
+    def restore(self) -> None:
+        if self.kept:
+            self.model.load_state_dict(self.kept)
+
+    def state_dict(self) -> dict:
+        return {"score": self.score, "epoch": self.epoch, "kept": self.kept}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.score, self.epoch, self.kept = state["score"], state["epoch"], state["kept"]

@@ -1,0 +1,37 @@
+import torch
+from torch import nn
+
+from engine.config import FinetuneConfig
+from engine.finetuning import Best, runs_of
+
+
+def test_each_seed_has_a_folder_and_a_weight_file_of_its_own():
+    config = FinetuneConfig(seeds=(3, 4), checkpoint_name="seg.pth")
+    runs = list(runs_of(config, "finetune_x"))
+    assert [run.seed for run in runs] == [3, 4] and not any(run.seeds for run in runs)
+    assert [run.dump_path for run in runs] == ["runs/finetune_x/seed-3", "runs/finetune_x/seed-4"]
+    assert [run.checkpoint_name for run in runs] == ["seg-3.pth", "seg-4.pth"]
+
+
+def test_without_seeds_there_is_one_run():
+    (run,) = runs_of(FinetuneConfig(seed=7, dump_path="here"), "finetune_x")
+    assert (run.seed, run.dump_path) == (7, "here")
+
+
+def test_the_later_of_the_best_weights_are_restored_also_from_a_state():
+    model = nn.Linear(1, 1)
+    best = Best(model)
+    for epoch, score in enumerate([0.2, 0.9, 0.9, float("nan"), 0.1]):
+        nn.init.constant_(model.weight, epoch)
+        best.offer(score, epoch)
+    other = Best(nn.Linear(1, 1))
+    other.load_state_dict(best.state_dict())
+    other.restore()
+    assert other.epoch == 2 and other.model.weight.item() == 2 and model.weight.item() == 4
+
+
+def test_weights_that_were_never_scored_stay():
+    model = nn.Linear(1, 1)
+    before = model.weight.item()
+    Best(model).restore()
+    assert torch.equal(model.weight, torch.tensor([[before]]))
