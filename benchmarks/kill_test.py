@@ -92,9 +92,8 @@ def kill_test(
     for path in (whole, killed):
         shutil.copytree(folder / "weights", path / "weights")
     words = script_words(name, data, epochs, workers)
-    begun = time.monotonic()
-    ended(name, words, whole)
-    longest = (time.monotonic() - begun) / 2  # so that random times reach beyond the start, however busy the machine is
+    starting, training = durations(name, words, whole)
+    longest = starting + 2 * training / epochs  # random times reach beyond the start, and leave epochs for other kills
     counts, most = dict.fromkeys(PHASES, 0), 0
     moments, in_epoch, last_epoch = random.Random(f"{seed} {name}"), 0, -1
     while sum(counts.values()) < kills:
@@ -145,10 +144,26 @@ def begin(name: str, words: list[str], folder: Path):
     return child, phase
 
 
+def durations(name: str, words: list[str], folder: Path) -> tuple[float, float]:
+    """Runs the script to its end → seconds until its first step, and from then on; long ones on a busy machine."""
+    begun = time.monotonic()
+    child, phase = begin(name, words, folder)
+    while child.is_alive() and phase.value == ELSEWHERE:
+        time.sleep(0.005)
+    first_step = time.monotonic()
+    child.join()
+    _refuse_failed(child, name, folder)
+    return first_step - begun, time.monotonic() - first_step
+
+
 def ended(name: str, words: list[str], folder: Path) -> None:
     """The script, from where it stands to its end."""
     child, _ = begin(name, words, folder)
     child.join()
+    _refuse_failed(child, name, folder)
+
+
+def _refuse_failed(child, name: str, folder: Path) -> None:
     if child.exitcode:
         raise RuntimeError(
             f"{name} ended with code {child.exitcode}:\n{(folder / 'output').read_text(encoding='utf-8')[-3000:]}"
