@@ -38,13 +38,20 @@ class SliceEncoder(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Slice embeddings (B, D) of images (B, 1 or channels, H, W)."""
-        embedded = self.to_embedding(self.features(images))
+        return self.embed(self._stages(images))
+
+    def embed(self, stages: list[torch.Tensor]) -> torch.Tensor:
+        """Slice embeddings (B, D) from the maps of the four stages."""
+        embedded = self.to_embedding(self._joined(stages))
         embedded = embedded.to(_exact(embedded.dtype))
         return embedded if self.embedding == "published" else F.normalize(embedded, dim=-1) * self.embedding_dim**0.5
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Slice features (B, feature_dim): the four stages, each averaged over pixels and L2-normalised, joined."""
-        stages = [F.normalize(PixelMean.apply(stage), dim=-1) for stage in self._stages(images)]
+        return self._joined(self._stages(images))
+
+    def _joined(self, stages: list[torch.Tensor]) -> torch.Tensor:
+        stages = [F.normalize(PixelMean.apply(stage), dim=-1) for stage in stages]
         return torch.cat(stages + stages[-1:] if self.embedding == "published" else stages, dim=-1)
 
     def pooled(self, images: torch.Tensor) -> torch.Tensor:
@@ -52,21 +59,26 @@ class SliceEncoder(nn.Module):
         return PixelMean.apply(self._stages(images)[-1])
 
     def _stages(self, images: torch.Tensor) -> list[torch.Tensor]:
-        net = self.resnet
         if images.shape[0] == 0:
             return [images.new_zeros(0, self.pooled_dim // 2**i, 1, 1) for i in (3, 2, 1, 0)]
+        return self.maps(images)[1:]
+
+    def maps(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The maps of the stem, at half of the resolution, and of the four stages: (B, C, H', W') each."""
+        net = self.resnet
         weight = net.conv1.weight
         if images.shape[1] == 1:
             weight = weight.sum(1, keepdim=True)  # equal channels, at a fraction of the work
             images = channels_last(images)
         x = F.conv2d(images, weight, stride=2, padding=3)
-        x = net.maxpool(net.relu(net.bn1(x)))
-        stages = []
+        x = net.relu(net.bn1(x))
+        maps = [x]
+        x = net.maxpool(x)
         for layer in (net.layer1, net.layer2, net.layer3, net.layer4):
             for block in layer:
                 x = self._through(block, x)
-            stages.append(x)
-        return stages
+            maps.append(x)
+        return maps
 
     def _through(self, block: nn.Module, x: torch.Tensor) -> torch.Tensor:
         if not (self.recompute and self.training and torch.is_grad_enabled()):

@@ -1,0 +1,138 @@
+"""Labelled volumes as the loaders give them: windows of slices to learn from, whole volumes to be judged on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from .cases import Case
+from .draws import keys, uniform
+from .files import Item, summary
+from .fit import compact, robust_range
+from .formats import half_of_memory
+from .label_map import LabelMap
+from .plane import placed, placed_labels, placement
+from .reading import refuse_constant, refuse_nonfinite, volume_shape
+from .scans import read_label, read_scan
+from .volumes import on_host, widest_type
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A volume in the network's plane: slices (C, h, w) compact, labels (C, h, w) uint8; which slices have foreground."""
+
+    slices: torch.Tensor
+    labels: torch.Tensor
+    filled: np.ndarray
+    low: float
+    high: float
+
+
+class SliceWindows(Dataset):
+    """Items by (index, turn): `window` neighbouring slices of case `index`, or all of a shorter one, with their labels.
+
+    With a chance of `filled_share` the window lies about a slice with foreground, else about any slice of the volume, so that
+    empty slices are neither left out nor all that is seen.
+    """
+
+    def __init__(
+        self, cases: list[Case], label_map: LabelMap, size: tuple[int, int], window: int, filled_share: float, seed: int
+    ):
+        self.cases, self.label_map, self.size = cases, label_map, size
+        self.window, self.filled_share, self.seed = window, filled_share, seed
+        self.held: dict[int, Labelled] = {}
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def summary(self) -> dict:
+        items = [Item(case.path, case.name, case.name.split("/")[0] if "/" in case.name else "") for case in self.cases]
+        return summary(items, "labelled volumes", len(self))
+
+    def name_of(self, index: int) -> str:
+        """The file that an item is read from."""
+        return str(self.cases[index].path)
+
+    def hold(self, quiet: bool) -> None:
+        """Reads all volumes into memory, where half of it holds them; loader processes that begin later share them."""
+        area = 3 * self.size[0] * self.size[1]
+        if sum(volume_shape(case.path)[2] * area for case in self.cases if not _is_archive(case)) > half_of_memory():
+            return
+        for index in tqdm(range(len(self.cases)), "reading labelled volumes", unit="volume", leave=False, disable=quiet):
+            self.held[index] = self._read(index)
+
+    def __getitem__(self, place: tuple[int, int]) -> dict:
+        index, turn = place
+        volume = self.held.get(index) or self._read(index)
+        chance, where = uniform(keys(self.seed, "window", turn, index), 2)
+        among = volume.filled if len(volume.filled) and chance < self.filled_share else np.arange(len(volume.slices))
+        middle = int(among[int(where * len(among))])
+        first = min(max(0, middle - self.window // 2), max(0, len(volume.slices) - self.window))
+        window = slice(first, first + self.window)
+        return {
+            "index": index, "turn": turn, "low": volume.low, "high": volume.high,
+            "slices": volume.slices[window], "labels": volume.labels[window],
+        }  # fmt: skip
+
+    def _read(self, index: int) -> Labelled:
+        slices, low, high, place = _slices_of(self.cases[index], self.size)
+        truth = read_label(self.cases[index], self.label_map)
+        labels = placed_labels(torch.from_numpy(np.ascontiguousarray(np.moveaxis(truth, 2, 0))), place)
+        return Labelled(slices, labels, np.flatnonzero(labels.flatten(1).any(1).numpy()), low, high)
+
+
+class WholeCases(Dataset):
+    """Items by (index, turn): all slices of case `index` in the network's plane, and where they lie in it."""
+
+    def __init__(self, cases: list[Case], size: tuple[int, int]):
+        self.cases, self.size = cases, size
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, place: tuple[int, int]) -> dict:
+        slices, low, high, where = _slices_of(self.cases[place[0]], self.size)
+        return {"index": place[0], "slices": slices, "low": low, "high": high, "placement": where}
+
+
+def collate_windows(samples: list[dict]) -> dict:
+    """B windows, padded to the longest (N slices): slices (B, N, h, w), labels (B, N, h, w) uint8, low, high (B,), index (B,).
+
+    `on_host`: index, turn, count (B,) real slices.
+    """
+    longest = max(len(sample["slices"]) for sample in samples)
+    dtype = widest_type([sample["slices"].dtype for sample in samples])
+    shape = (len(samples), longest, *samples[0]["slices"].shape[1:])
+    slices, labels = torch.zeros(shape, dtype=dtype), torch.zeros(shape, dtype=torch.uint8)
+    for row, sample in enumerate(samples):
+        slices[row, : len(sample["slices"])] = sample["slices"].to(dtype)
+        labels[row, : len(sample["labels"])] = sample["labels"]
+    low, high = (torch.tensor([sample[name] for sample in samples], dtype=torch.float32) for name in ("low", "high"))
+    index, turn = (torch.tensor([sample[name] for sample in samples]) for name in ("index", "turn"))
+    count = torch.tensor([len(sample["slices"]) for sample in samples])
+    stays = on_host({"index": index, "turn": turn, "count": count})
+    return {"slices": slices, "labels": labels, "low": low, "high": high, "index": index, "on_host": stays}
+
+
+def collate_whole(samples: list[dict]) -> dict:
+    """One whole case: slices (1, C, h, w), low, high (1,); index and placement stay on the host."""
+    (sample,) = samples
+    low, high = (torch.tensor([sample[name]], dtype=torch.float32) for name in ("low", "high"))
+    return {"slices": sample["slices"][None], "low": low, "high": high, **{k: sample[k] for k in ("index", "placement")}}
+
+
+def _slices_of(case: Case, size: tuple[int, int]):
+    """((C, h, w) slices in their compact type, low, high intensity, placement)."""
+    pixels = read_scan(case).pixels
+    slices = np.require(compact(np.moveaxis(np.asarray(pixels), 2, 0)), requirements=["C", "W"])
+    low, high = robust_range(slices)
+    refuse_nonfinite(case.path, slices, low, high)
+    refuse_constant(case.path, slices, pixels)
+    place = placement(slices.shape[1:], size)
+    return placed(torch.from_numpy(slices), place, fill=slices.min().item()), low, high, place
+
+
+def _is_archive(case: Case) -> bool:
+    return case.path.name.lower().endswith(".npz")
