@@ -4,7 +4,7 @@ Efron and Tibshirani, An Introduction to the Bootstrap, 1993: chapter 13 (percen
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,22 +74,35 @@ def paired_difference(ours: np.ndarray, theirs: np.ndarray, subjects: np.ndarray
     return mean_of_cases(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64), subjects, seed)
 
 
-def over_seeds(values: np.ndarray) -> np.ndarray:
-    """(seeds, n) → (n,): of each case the mean over the seeds that have a value; NaN where none has."""
-    return _mean(np.asarray(values, np.float64), axis=0)
-
-
-def seed_means(values: np.ndarray) -> np.ndarray:
-    """(seeds, n) → (seeds,): of each seed the mean over its cases that have a value."""
-    return _mean(np.asarray(values, np.float64), axis=1)
-
-
-def deviation(means: np.ndarray) -> float:
-    """The standard deviation of the seeds' scores (seeds,), as a sample of all seeds; NaN of one alone."""
-    return float(np.std(means, ddof=1)) if len(means) > 1 else math.nan
-
-
-def _mean(values: np.ndarray, axis: int) -> np.ndarray:
+def known_mean(values: np.ndarray, axis: int) -> np.ndarray:
+    """The mean along an axis over what is not NaN; NaN where all is."""
     known = ~np.isnan(values)
     many = known.sum(axis)
     return np.where(many > 0, np.where(known, values, 0).sum(axis) / np.maximum(many, 1), np.nan)
+
+
+def mean_over_seeds(values: np.ndarray, subjects: np.ndarray, seeds: Sequence[int]) -> dict:
+    """The figures of several runs' values (seeds, n) of the same cases: the mean over seeds of each, then that over cases."""
+    means = known_mean(values, axis=1)
+    return as_figures(mean_of_cases(known_mean(values, axis=0), subjects), dict(zip(seeds, means.tolist())))
+
+
+def as_figures(found: Estimate, of_seeds: dict[int, float]) -> dict:
+    """For a JSON file: value, interval, how many cases and subjects they rest on, each seed's value and the deviation of those.
+
+    What does not exist is None. deviation: the standard deviation of the seeds, taken for a sample of all seeds.
+    """
+    known = [value for value in of_seeds.values() if not math.isnan(value)]
+    return {
+        "value": number_or_none(found.value),
+        "interval": None if math.isnan(found.low) else [found.low, found.high],
+        "cases": found.cases,
+        "subjects": found.subjects,
+        "seeds": {str(seed): number_or_none(value) for seed, value in of_seeds.items()},
+        "deviation": float(np.std(known, ddof=1)) if len(known) > 1 else None,
+    }
+
+
+def number_or_none(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if math.isnan(value) else float(value)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from engine.bootstrap import deviation, estimate, mean_of_cases, over_seeds, paired_difference, resamples, seed_means
+from engine.bootstrap import estimate, mean_of_cases, mean_over_seeds, paired_difference, resamples
 
 
 def patients(frames=(2, 2, 1, 3, 2, 2, 1, 2), seed=0):
@@ -122,6 +122,14 @@ def test_draws_in_which_a_score_does_not_exist_are_left_out_unless_they_are_most
 
 def test_seeds_are_averaged_case_by_case_and_their_means_deviate():
     values = np.array([[0.5, math.nan, 1.0], [0.7, math.nan, math.nan]])
-    np.testing.assert_allclose(over_seeds(values), [0.6, math.nan, 1.0])
-    np.testing.assert_allclose(seed_means(values), [0.75, 0.7])
-    assert deviation(np.array([1.0, 2.0, 3.0])) == 1.0 and math.isnan(deviation(np.array([1.0])))
+    figures = mean_over_seeds(values, np.array(["a", "b", "c"]), [3, 5])
+    assert figures["value"] == pytest.approx((0.6 + 1.0) / 2) and (figures["cases"], figures["subjects"]) == (2, 2)
+    assert figures["seeds"] == pytest.approx({"3": 0.75, "5": 0.7})
+    assert figures["deviation"] == pytest.approx(0.05 / math.sqrt(2))
+
+
+def test_what_does_not_exist_is_none_in_a_file():
+    figures = mean_over_seeds(np.array([[math.nan], [math.nan]]), np.array(["a"]), [3, 5])
+    assert [figures[name] for name in ("value", "interval", "deviation")] == [None] * 3
+    assert figures["seeds"] == {"3": None, "5": None}
+    assert mean_over_seeds(np.array([[1.0]]), np.array(["a"]), [3])["deviation"] is None
