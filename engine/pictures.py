@@ -51,6 +51,26 @@ def outlines(path: Path, panels: dict[str, tuple[np.ndarray, np.ndarray, np.ndar
     _save(figure, path)
 
 
+def reliability_diagrams(path: Path, panels: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], title: str) -> None:
+    """One panel for each name: how often answers were right against how sure they were; below, how many there are.
+
+    panels: of each bin the mean confidence and the share of right answers, NaN where it is empty, and its number of cases (b,).
+    """
+    figure, axes = pyplot.subplots(
+        2, len(panels), figsize=(4.2 * len(panels), 5), squeeze=False, layout="constrained", sharex=True, height_ratios=(3, 1)
+    )
+    for (above, below), (name, (confidence, share, many)) in zip(axes.T, panels.items()):
+        held = many > 0
+        above.plot([0, 1], [0, 1], color="0.6", linestyle="dashed", label="calibrated")
+        above.plot(confidence[held], share[held], color="#0072b2", marker="o", label="answers")
+        above.set(title=name, ylabel="share right", xlim=(0, 1), ylim=(0, 1.02))
+        above.legend(loc="upper left", frameon=False)
+        below.bar((np.arange(len(many)) + 0.5) / len(many), many, 0.9 / len(many), color="0.6")
+        below.set(xlabel="confidence", ylabel="cases")
+    figure.suptitle(title)
+    _save(figure, path)
+
+
 def fullest_slice(truth: np.ndarray, predicted: np.ndarray) -> int:
     """The slice of two label maps (H, W, C) with the most voxels of either, the first of equals; of empty ones the middle."""
     many = ((truth > 0) | (predicted > 0)).sum((0, 1))

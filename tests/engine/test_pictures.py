@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.pictures import PREDICTION, TRUTH, _borders, fullest_slice, outlines
+from engine.pictures import PREDICTION, TRUTH, _borders, fullest_slice, outlines, reliability_diagrams
 
 
 def volume(sides=(24, 20, 5)):
@@ -56,3 +56,12 @@ def test_flat_images_and_single_slices_can_be_drawn(tmp_path, sides):
     labels = np.ones(sides, np.uint8)
     outlines(tmp_path / "flat.png", {"flat": (np.zeros(sides, np.int16), labels, labels)}, "cases")
     assert Image.open(tmp_path / "flat.png").size[0] > 100
+
+
+def test_reliability_is_drawn_also_where_bins_are_empty(tmp_path):
+    confidence = np.array([np.nan, 0.5, 0.9])
+    panels = {"seed 1": (confidence, np.array([np.nan, 0.4, 0.95]), np.array([0, 10, 20]))}
+    reliability_diagrams(tmp_path / "one.png", panels, "test")
+    reliability_diagrams(tmp_path / "two.png", {**panels, "seed 2": panels["seed 1"]}, "test")
+    one, two = (Image.open(tmp_path / f"{name}.png") for name in ("one", "two"))
+    assert two.size[0] > 1.8 * one.size[0] and two.size[1] == one.size[1]
