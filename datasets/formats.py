@@ -192,10 +192,7 @@ def _npy(path: Path) -> Layout:
 
 def _nifti(path: Path) -> Layout:
     packed = path.name.lower().endswith(".gz")
-    with open(path, "rb") as file:
-        header = zlib.decompressobj(AUTOMATIC).decompress(file.read(CHUNK), 540) if packed else file.read(540)
-    header = header.ljust(540, b"\0")
-    order, new = _nifti_kind(header)
+    header, order, new = nifti_header(path)
     if new:
         dims, kind, offset, scale = _at(header, order + "i8", 16, 8), _at(header, order + "i2", 12), 168, 176
         begin, (slope, intercept) = int(_at(header, order + "i8", offset)[0]), _at(header, order + "f8", scale, 2)
@@ -219,6 +216,15 @@ def _nifti(path: Path) -> Layout:
         tuple(shape), dtype, path, **where, slope=float(slope), intercept=float(intercept), affine=affine,
         slices=slices if slices >= 0 else None,
     )  # fmt: skip
+
+
+def nifti_header(path: Path) -> tuple[bytes, str, bool]:
+    """(540 bytes, "<" or ">", whether it is NIfTI-2); behind the 348 of NIfTI-1 lie others. Raises `ValueError`."""
+    packed = path.name.lower().endswith(".gz")
+    with open(path, "rb") as file:
+        header = zlib.decompressobj(AUTOMATIC).decompress(file.read(CHUNK), 540) if packed else file.read(540)
+    header = header.ljust(540, b"\0")
+    return header, *_nifti_kind(header)
 
 
 def _nifti_kind(header: bytes) -> tuple[str, bool]:

@@ -58,6 +58,21 @@ def hang(
     return tuple(axes), tuple(map(bool, flipped)), turned
 
 
+def turn_of(
+    affine: np.ndarray | None, shape: Sequence[int], slices: int | None
+) -> tuple[tuple[int, int, int], tuple[bool, bool, bool], np.ndarray | None]:
+    """`hang` by the slices' axis that a file tells, else the likeliest; where nothing is known, slices last, none flipped."""
+    if affine is None:
+        last = 2 if slices is None else slices
+        return (*(axis for axis in range(3) if axis != last), last), (False, False, False), None
+    return hang(affine, shape, slice_axis(affine, shape) if slices is None else slices)
+
+
+def as_hung(voxels: np.ndarray, axes: tuple[int, int, int], flipped: tuple[bool, bool, bool]) -> np.ndarray:
+    """An array in another order of axes, some of which run backwards; a view of it."""
+    return voxels.transpose(axes)[tuple(slice(None, None, -1 if flip else 1) for flip in flipped)]
+
+
 def cropped(affine: np.ndarray, first: Sequence[int]) -> np.ndarray:
     """The affine of what begins at the indices `first` of an array."""
     moved = affine.copy()

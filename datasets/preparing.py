@@ -16,7 +16,7 @@ from .errors import DataError
 from .fit import robust_range
 from .foreign import Raw
 from .formats import half_of_memory
-from .geometry import cropped, hang, rescaled, slice_axis, spacing_of
+from .geometry import as_hung, cropped, rescaled, spacing_of, turn_of
 
 BLOCK = 2**25  # bytes that are worked on at a time
 MARGIN = 4  # voxels that stay around a body
@@ -62,14 +62,11 @@ def prepare(
 
 def hung(raw: Raw) -> Raw:
     """The volume with slices last; turned so that the head or the front is above, where its geometry is known."""
-    if raw.affine is None:
-        last = 2 if raw.slices is None else raw.slices
-        order = (*(axis for axis in range(3) if axis != last), last)
-        spacing = raw.spacing and tuple(raw.spacing[axis] for axis in order)
-        return replace(raw, voxels=raw.voxels.transpose(order), spacing=spacing, slices=2)
-    last = slice_axis(raw.affine, raw.voxels.shape) if raw.slices is None else raw.slices
-    axes, flipped, affine = hang(raw.affine, raw.voxels.shape, last)
-    voxels = raw.voxels.transpose(axes)[tuple(slice(None, None, -1 if flip else 1) for flip in flipped)]
+    axes, flipped, affine = turn_of(raw.affine, raw.voxels.shape, raw.slices)
+    voxels = as_hung(raw.voxels, axes, flipped)
+    if affine is None:
+        spacing = raw.spacing and tuple(raw.spacing[axis] for axis in axes)
+        return replace(raw, voxels=voxels, spacing=spacing, slices=2)
     positions = raw.positions
     if positions is not None and flipped[2]:
         step = spacing_of(affine)[2]

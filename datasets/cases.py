@@ -1,0 +1,279 @@
+"""Volumes with label maps: which files make a case, whose it is, and to which split it belongs."""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from .errors import DataError
+from .files import SPLITS, VOLUME_ENDINGS, hash_of, subject_of
+from .foreign import shape_in
+from .identity import ARCHIVES
+from .pairing import by_custom, by_patterns, is_of_test, subject_guessed
+
+MANIFEST = "cases.csv"  # image,label[,subject][,split]
+SHARES = {"test": 0.2, "valid": 0.1}  # of the subjects, where nothing tells the split
+THREADS = 16  # a header waits for the disk, or for the network
+HOW_TO_NAME = f"name files with --image_pattern and --label_pattern, or in a table {MANIFEST} (image,label,subject,split)"
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image, and the label map of its voxels. label_path: None = nothing to learn from; the image's = an archive of both.
+
+    name: of the image, relative to the root. split: "", train, valid or test.
+    """
+
+    path: Path
+    name: str
+    label_path: Path | None
+    subject: str = ""
+    split: str = ""
+
+    def fault(self) -> str:
+        """Why nothing can be learned from it, in a sentence; "" when it can. Reads all of it."""
+        from .reading import refuse_constant
+        from .scans import read_scan, stored_label
+
+        try:
+            pixels = read_scan(self).pixels
+            refuse_constant(self.path, pixels, pixels)
+            if self.label_path is not None:
+                stored_label(self)
+        except DataError as error:
+            return str(error)
+        return ""
+
+    @staticmethod
+    def concerns(items: list["Case"]) -> list[tuple[bool, str]]:
+        """What headers say is wrong with listed cases: (True: it cannot be read at all, a sentence)."""
+        with ThreadPoolExecutor(THREADS) as pool:
+            return [(True, fault) for fault in pool.map(_fault_of_headers, items) if fault]
+
+
+def _fault_of_headers(case: Case) -> str:
+    from .scans import refuse_misfit
+
+    try:
+        refuse_misfit(case)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+# ---- which there are
+
+
+def find_cases(
+    root: str | Path,
+    image_pattern: str = "",
+    label_pattern: str = "",
+    subject_pattern: str = "",
+    need_labels: bool = True,
+    manifest: str = "",
+) -> list[Case]:
+    """The cases below `root`, sorted by name: of a table, by patterns (`pairing.by_patterns`), else by custom (`by_custom`).
+
+    manifest: a CSV file `image,label[,subject][,split]` with paths relative to `root`; "" = `cases.csv` there, if there is one.
+    subject_pattern: a regular expression whose one group, in a case's name, is the subject; "" = guessed. Splits: the table's,
+    else the folders train, valid, test, beside which others count for nothing; test for imagesTs; else "". Raises `DataError`,
+    which names the file, when an image has no label and `need_labels`, or several; when a table or pattern is wrong, or
+    nothing is found.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder; give one with images and their labels.")
+    lonely = (label_pattern and not image_pattern) or (image_pattern and need_labels and not label_pattern)
+    if lonely or (image_pattern and manifest):
+        raise DataError("--image_pattern and --label_pattern go together, and not with a table of cases; give both or none.")
+    table = root / manifest if manifest and not Path(manifest).is_file() else Path(manifest or root / MANIFEST)
+    if manifest or (not image_pattern and table.is_file()):
+        cases = _of_table(root, table)
+    else:
+        names = _names(root)
+        pairs = by_patterns(names, image_pattern, label_pattern) if image_pattern else _by_custom(root, names, need_labels)
+        cases = [Case(root / name, name, root / label if label else None) for name, label in pairs.items()]
+    if not cases:
+        what = f"no file {image_pattern}" if image_pattern else "no images (NIfTI, MHA, NRRD, NPY, NPZ) with labels"
+        raise DataError(f"{root} has {what}; {HOW_TO_NAME}.")
+    unlabelled = [case.path for case in cases if case.label_path is None]
+    if need_labels and unlabelled:
+        raise DataError(_no_label(unlabelled, label_pattern))
+    splits = {"train", "valid", "test"} if (root / "train").is_dir() else set()
+    return sorted((_placed(case, splits, subject_pattern) for case in cases), key=lambda case: case.name)
+
+
+def _names(root: Path) -> list[str]:
+    """Files that may be images or labels; hidden ones, which macOS makes beside others, are none."""
+    splits = ("train", "valid", "test") if (root / "train").is_dir() else ()
+    names = sorted(
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*")
+        if path.name.lower().endswith((*VOLUME_ENDINGS, *ARCHIVES)) and path.is_file()
+    )
+    return [name for name in names if not re.search(r"(^|/)\.", name) and (not splits or name.split("/")[0] in splits)]
+
+
+def _by_custom(root: Path, names: list[str], need_labels: bool) -> dict[str, str]:
+    """The label's name, or "", for every image. Raises `DataError` where it is not clear, and for labels of no image."""
+    found, orphans = by_custom(names)
+    pairs = {}
+    for name, labels in found.items():
+        if len(labels) > 1:
+            raise DataError(f"{root / name} has {len(labels)} labels, {' and '.join(labels)}; {HOW_TO_NAME}.")
+        both = not labels and name.lower().endswith(ARCHIVES) and has_array(root / name, "label")
+        pairs[name] = labels[0] if labels else name if both else ""
+    used = Counter(label for label in pairs.values() if label)
+    for label, count in used.items():
+        if count > 1:
+            images = " and ".join(name for name, of in pairs.items() if of == label)
+            raise DataError(f"{root / label} would be the label of {images}; {HOW_TO_NAME}.")
+    labelled = {PurePosixPath(name).parent for name, label in pairs.items() if label}
+    for name in [name for name, label in pairs.items() if not label]:
+        # frames are taken out of a 4-D file, which stays beside them
+        of_time = PurePosixPath(name).parent in labelled and _axes(root / name) == 4
+        to_predict = is_of_test(name) and PurePosixPath(name).parent not in labelled
+        if of_time or (need_labels and to_predict):
+            del pairs[name]
+    if need_labels and orphans and all(pairs.values()):
+        raise DataError(f"{root / orphans[0]} is a label without an image; {HOW_TO_NAME}.")
+    return pairs
+
+
+def has_array(path: Path, name: str) -> bool:
+    """Whether an archive holds an array of this name; no where it cannot be read."""
+    try:
+        return bool(shape_in(path, name))
+    except Exception:  # parsers fail in many ways
+        return False
+
+
+def _axes(path: Path) -> int:
+    try:
+        return len(shape_in(path))
+    except Exception:  # parsers fail in many ways
+        return 0
+
+
+def _no_label(paths: list[Path], label_pattern: str) -> str:
+    more = f" ({len(paths) - 1} more have none)" if len(paths) > 1 else ""
+    if label_pattern:
+        return f"{paths[0]} has no label{more}: there is no file {label_pattern} for it; add it, or choose other images."
+    return (
+        f"{paths[0]} has no label{more}: none of its name with _label, _seg, _gt or _mask lies beside it or in a folder "
+        f"labels, and it holds none itself; add it, or {HOW_TO_NAME}."
+    )
+
+
+def _of_table(root: Path, path: Path) -> list[Case]:
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows, columns = list(reader), set(reader.fieldnames or ())
+    except (OSError, UnicodeDecodeError, csv.Error):
+        raise DataError(
+            f"{path} cannot be read as a CSV table in UTF-8; name one with image,label[,subject][,split]."
+        ) from None
+    if not {"image", "label"} <= columns:
+        raise DataError(f"{path} needs the columns image,label[,subject][,split] in its first line.")
+    cases: dict[str, Case] = {}
+    for row in rows:
+        name, label, subject, split = (row.get(column) or "" for column in ("image", "label", "subject", "split"))
+        for file in (name, label):
+            inside = file == Path(file).as_posix() and not file.startswith("/") and ".." not in Path(file).parts
+            if (file or not name) and not (inside and (root / file).is_file()):
+                raise DataError(f"{path} names {file!r}, which is no file below {root}; give paths like a/b.nii.gz.")
+        if split not in SPLITS:
+            raise DataError(f"{path} gives {name} the split {split!r}; use train, valid, test, or nothing.")
+        if name in cases:
+            raise DataError(f"{path} names {name} twice; give an image one row.")
+        cases[name] = Case(root / name, name, root / label if label else None, subject, split)
+    return list(cases.values())
+
+
+def _placed(case: Case, splits: set[str], pattern: str) -> Case:
+    """The case with its split and subject."""
+    folder, _, inner = case.name.partition("/")
+    below = folder in splits
+    subject = case.subject or (_matched(case, pattern) if pattern else subject_guessed(inner if below else case.name))
+    split = folder if below else "test" if is_of_test(case.name) else ""
+    return replace(case, subject=subject, split=case.split or split)
+
+
+def _matched(case: Case, pattern: str) -> str:
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise DataError(f"--subject_pattern {pattern} is no regular expression ({error}).") from None
+    if compiled.groups != 1:
+        raise DataError(
+            f"--subject_pattern {pattern} has {compiled.groups} groups; the subject is what one pair of () matches."
+        )
+    match = compiled.search(case.name)
+    if not match or not match.group(1):
+        raise DataError(f"--subject_pattern {pattern} finds no subject in {case.name}; give one that fits every image.")
+    return match.group(1)
+
+
+# ---- which are learned from
+
+
+def deal_splits(
+    cases: Sequence[Case], valid_cases: Sequence[str] = (), test_cases: Sequence[str] = (), seed: int = 0
+) -> list[Case]:
+    """The cases, each in train, valid or test, and all of a subject in one.
+
+    valid_cases, test_cases: parts of names, digits as whole numbers ("1004" is not in "11004"); they win over the splits that
+    cases have. A split that neither names gets its share of the other subjects, drawn by the seed: a fifth for test, a
+    tenth for valid, each at least one of three. Raises `DataError` for a part that fits no case, or a subject in two splits.
+    """
+    named = _named(cases, {"valid": valid_cases, "test": test_cases})
+    split_of: dict[str, str] = {}
+    for case in cases:
+        subject, split = subject_of(case), named.get(case.name) or case.split
+        before = split_of.get(subject) or split
+        if split and split != before:
+            raise DataError(
+                f"Subject {subject} is in two splits, {before} and {split} ({case.path}); put all of it into one, or tell "
+                "people apart with --subject_pattern or the table's column subject."
+            )
+        split_of[subject] = before
+    left = sorted((subject for subject, split in split_of.items() if not split), key=lambda s: (hash_of(s, f"split {seed}"), s))
+    given, total = set(split_of.values()), len(left)
+    for split, share in SHARES.items():
+        count = 0 if split in given else max(int(total >= 3), round(share * total))
+        split_of |= dict.fromkeys(left[:count], split)
+        left = left[count:]
+    dealt = [replace(case, split=split_of[subject_of(case)] or "train") for case in cases]
+    if named and not any(case.split == "train" for case in dealt):
+        raise DataError("With these --valid_cases and --test_cases no case is left to train on; name fewer.")
+    return dealt
+
+
+def _named(cases: Sequence[Case], parts: dict[str, Sequence[str]]) -> dict[str, str]:
+    """The split of cases whose names have any of the parts."""
+    named: dict[str, str] = {}
+    for split, of_split in parts.items():
+        for part in of_split:
+            whole = re.compile(r"(?<!\d)" * part[:1].isdigit() + re.escape(part) + r"(?!\d)" * part[-1:].isdigit())
+            found = [case for case in cases if whole.search(case.name)]
+            if not part or not found:
+                raise DataError(f"--{split}_cases {part} is in the name of no case; the first is {cases[0].name}.")
+            for case in found:
+                if named.setdefault(case.name, split) != split:
+                    raise DataError(f"{case.path} is named by --valid_cases and by --test_cases ({part}); name it once.")
+    return named
+
+
+def chosen_subjects(cases: Sequence[Case], count: int, seed: int) -> list[Case]:
+    """The cases of `count` subjects, drawn by the seed; 0 = all. Fewer are a part of more. Raises `DataError` for too many."""
+    subjects = sorted({subject_of(case) for case in cases}, key=lambda s: (hash_of(s, f"labelled {seed}"), s))
+    if count > len(subjects):
+        raise DataError(
+            f"--labelled {count} asks for more than the {len(subjects)} subjects there are to train on; give fewer."
+        )
+    chosen = set(subjects[: count or None])
+    return [case for case in cases if subject_of(case) in chosen]

@@ -1,0 +1,306 @@
+from collections import Counter
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+
+from datasets.cases import Case, chosen_subjects, deal_splits, find_cases
+from datasets.errors import DataError
+
+VOXELS = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+
+
+def write(root, *names, shape=(2, 3, 4)):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        voxels = np.arange(np.prod(shape), dtype=np.int16).reshape(shape)
+        if name.endswith(".npz"):
+            np.savez(path, image=voxels, label=voxels % 3)
+        elif name.endswith(".npy"):
+            np.save(path, voxels)
+        elif name.endswith((".nrrd", ".mha")):
+            SimpleITK.WriteImage(SimpleITK.GetImageFromArray(voxels), str(path))
+        else:
+            nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), path)
+
+
+def found(root, *args, **kwargs) -> list[tuple]:
+    """(image, label, subject, split) of the cases, with paths relative to the root."""
+    cases = find_cases(root, *args, **kwargs)
+    for case in cases:
+        assert case.path == root / case.name
+    relative = lambda path: None if path is None else path.relative_to(root).as_posix()  # noqa: E731
+    return [(case.name, relative(case.label_path), case.subject, case.split) for case in cases]
+
+
+def case_of(name: str, split="", subject="") -> Case:
+    return Case(None, name, None, subject or name, split)
+
+
+# ---- layouts of published sets
+
+
+def test_mmwhs(tmp_path):
+    write(tmp_path, *(f"ct_train/ct_train_{case}_{kind}.nii.gz" for case in (1001, 1002, 1010) for kind in ("image", "label")))
+    write(tmp_path, "mr_train/mr_train_1001_image.nii.gz", "mr_train/mr_train_1001_label.nii.gz")
+    cases = found(tmp_path, "ct_train_*_image.nii.gz", "ct_train_*_label.nii.gz")
+    assert cases[0] == (
+        "ct_train/ct_train_1001_image.nii.gz", "ct_train/ct_train_1001_label.nii.gz", "ct_train/ct_train_1001", "",
+    )  # fmt: skip
+    assert len(cases) == 3 and len(found(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("ending", ["nii", "nii.gz"])
+def test_brats(tmp_path, ending):
+    for grade, case in [("HGG", "Brats18_CBICA_AAB_1"), ("LGG", "Brats18_TCIA09_141_1")]:
+        write(tmp_path, *(f"{grade}/{case}/{case}_{kind}.{ending}" for kind in ("flair", "t1", "t1ce", "t2", "seg")))
+    cases = found(tmp_path, f"*_flair.{ending}", f"*_seg.{ending}")
+    first = "HGG/Brats18_CBICA_AAB_1/Brats18_CBICA_AAB_1"
+    assert cases[0] == (f"{first}_flair.{ending}", f"{first}_seg.{ending}", "Brats18_CBICA_AAB_1", "")
+    assert len(cases) == 2
+    with pytest.raises(DataError, match=r"_flair\.nii.* has no label \(7 more have none\): .*--image_pattern"):
+        find_cases(tmp_path)
+
+
+@pytest.mark.parametrize("patterns", [(), ("*_frame*.nii.gz", "*_frame*_gt.nii.gz")])
+def test_acdc_with_frames_of_a_patient_and_the_4d_file_that_they_come_from(tmp_path, patterns):
+    for patient, frames in [("patient001", ("01", "12")), ("patient002", ("01", "09"))]:
+        write(tmp_path, *(f"{patient}/{patient}_frame{frame}{mark}.nii.gz" for frame in frames for mark in ("", "_gt")))
+        write(tmp_path, f"{patient}/{patient}_4d.nii.gz", shape=(2, 3, 4, 5))
+    cases = found(tmp_path, *patterns)
+    assert [subject for _, _, subject, _ in cases] == ["patient001", "patient001", "patient002", "patient002"]
+    assert cases[1][:2] == ("patient001/patient001_frame12.nii.gz", "patient001/patient001_frame12_gt.nii.gz")
+    assert [label for _, label, _, _ in found(tmp_path, *patterns, need_labels=False)] == [case[1] for case in cases]
+
+
+def test_archives_of_image_and_label_in_folders_of_splits(tmp_path):
+    write(
+        tmp_path, "train/patient003_frame01.npz", "train/patient003_frame02.npz", "test/patient010_frame01.npz", "other/x.npz"
+    )
+    assert found(tmp_path) == [
+        ("test/patient010_frame01.npz", "test/patient010_frame01.npz", "patient010", "test"),
+        ("train/patient003_frame01.npz", "train/patient003_frame01.npz", "patient003", "train"),
+        ("train/patient003_frame02.npz", "train/patient003_frame02.npz", "patient003", "train"),
+    ]
+    np.savez(tmp_path / "train/patient004_frame01.npz", image=VOXELS)
+    with pytest.raises(DataError, match=r"patient004_frame01\.npz has no label: "):
+        find_cases(tmp_path)
+    assert found(tmp_path, need_labels=False)[-1][1] is None
+
+
+def test_la2018_with_a_folder_a_case(tmp_path):
+    write(
+        tmp_path, *(f"{case}/{name}.nrrd" for case in ("06SR5RBREL", "1D7CUD1955") for name in ("lgemri", "laendo", "lawall"))
+    )
+    cases = found(tmp_path, "lgemri.nrrd", "laendo.nrrd")
+    assert [case[:2] for case in cases] == [(f"{c}/lgemri.nrrd", f"{c}/laendo.nrrd") for c in ("06SR5RBREL", "1D7CUD1955")]
+    assert len({case[2] for case in cases}) == 2
+    assert cases == found(tmp_path, "*/lgemri.nrrd", "*/laendo.nrrd")
+
+
+def test_the_decathlon_and_nnunet(tmp_path):
+    write(tmp_path, "Task04/imagesTr/h_001.nii.gz", "Task04/labelsTr/h_001.nii.gz", "Task04/imagesTs/h_002.nii.gz")
+    write(tmp_path, "Task04/imagesTr/._h_001.nii.gz")  # macOS's, which the archives hold
+    write(tmp_path, *(f"D1/imagesTr/la_003_{channel}.nii.gz" for channel in ("0000", "0001")), "D1/labelsTr/la_003.nii.gz")
+    cases = found(tmp_path)
+    assert cases == [
+        ("D1/imagesTr/la_003_0000.nii.gz", "D1/labelsTr/la_003.nii.gz", "D1/imagesTr/la_003", ""),
+        ("Task04/imagesTr/h_001.nii.gz", "Task04/labelsTr/h_001.nii.gz", "Task04/imagesTr/h_001", ""),
+    ]
+    every = found(tmp_path, need_labels=False)
+    assert every[-1] == ("Task04/imagesTs/h_002.nii.gz", None, "Task04/imagesTs/h_002", "test") and len(every) == 3
+    assert found(tmp_path, "imagesTr/*_0001.nii.gz", "labelsTr/*.nii.gz")[0][:2] == (
+        "D1/imagesTr/la_003_0001.nii.gz", "D1/labelsTr/la_003.nii.gz",
+    )  # fmt: skip
+    write(tmp_path, "Task04/labelsTs/h_002.nii.gz", "Task04/imagesTs/h_003.nii.gz")
+    with pytest.raises(DataError, match=r"imagesTs/h_003\.nii\.gz has no label"):
+        find_cases(tmp_path)
+
+
+def test_names_that_end_in_a_number_are_no_channels_where_each_has_a_label(tmp_path):
+    write(tmp_path, *(f"{folder}Tr/case_000{number}.nii.gz" for folder in ("images", "labels") for number in range(3)))
+    assert [case[1] for case in found(tmp_path)] == [f"labelsTr/case_000{number}.nii.gz" for number in range(3)]
+
+
+# ---- by custom
+
+
+@pytest.mark.parametrize(
+    "image, label",
+    [
+        ("a.nii.gz", "a_label.nii.gz"),
+        ("a_image.nii.gz", "a_seg.nii"),
+        ("b/a.mha", "b/a-gt.nrrd"),
+        ("a.npy", "a_mask.npy"),
+        ("images/b/a_image.nii.gz", "labels/b/a_label.nii.gz"),
+        ("images/a.nii.gz", "masks/a.npy"),
+        ("train/images/a.npz", "train/labels/a.npz"),
+    ],
+)
+def test_a_label_is_found_beside_its_image_or_in_a_folder_of_labels(tmp_path, image, label):
+    write(tmp_path, image, label)
+    assert [case[:2] for case in found(tmp_path)] == [(image, label)]
+
+
+def test_what_is_not_clear_is_refused(tmp_path):
+    write(tmp_path, "a.nii.gz", "a_seg.nii.gz", "b.nii.gz")
+    with pytest.raises(DataError, match=r"b\.nii\.gz has no label: "):
+        find_cases(tmp_path)
+    assert found(tmp_path, need_labels=False)[1] == ("b.nii.gz", None, "b", "")
+    write(tmp_path, "b_seg.nii.gz", "c_seg.nii.gz")
+    with pytest.raises(DataError, match=r"c_seg\.nii\.gz is a label without an image"):
+        find_cases(tmp_path)
+    write(tmp_path, "a_mask.nii.gz")
+    with pytest.raises(DataError, match=r"a\.nii\.gz has 2 labels, a_mask\.nii\.gz and a_seg\.nii\.gz"):
+        find_cases(tmp_path)
+    (tmp_path / "a_mask.nii.gz").unlink()
+    write(tmp_path, "a_image.nii.gz")
+    with pytest.raises(DataError, match=r"a_seg\.nii\.gz would be the label of a\.nii\.gz and a_image\.nii\.gz"):
+        find_cases(tmp_path)
+
+
+def test_empty_and_missing_folders_and_lonely_patterns_are_refused(tmp_path):
+    with pytest.raises(DataError, match="nowhere is not a folder"):
+        find_cases(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=f"{tmp_path} has no images"):
+        find_cases(tmp_path)
+    write(tmp_path, "a.nii.gz", "a_seg.nii.gz")
+    with pytest.raises(DataError, match=r"has no file \*_ct\.nii\.gz"):
+        find_cases(tmp_path, "*_ct.nii.gz", "*_seg.nii.gz")
+    for patterns in [("*.nii.gz", ""), ("", "*_seg.nii.gz")]:
+        with pytest.raises(DataError, match="go together"):
+            find_cases(tmp_path, *patterns)
+    with pytest.raises(DataError, match=r"have not as many \*"):
+        find_cases(tmp_path, "*.nii.gz", "seg.nii.gz")
+    assert found(tmp_path, "*.nii.gz", "*_seg.nii.gz") == [("a.nii.gz", "a_seg.nii.gz", "a", "")]
+    assert len(found(tmp_path, "*.nii.gz", need_labels=False)) == 2
+
+
+def test_a_pattern_takes_its_signs_as_they_are(tmp_path):
+    write(tmp_path, "a+1.nii.gz", "a+1[x].nii.gz", "aa1.nii.gz", "aa1[x].nii.gz")
+    assert [case[:2] for case in found(tmp_path, "a+*.nii.gz", "a+*[x].nii.gz")] == [("a+1.nii.gz", "a+1[x].nii.gz")]
+
+
+# ---- by a table
+
+
+def test_a_table_tells_labels_subjects_and_splits(tmp_path):
+    write(tmp_path, "x/1.nii.gz", "y/1.nii.gz", "x/2.nii.gz", "z.npz")
+    table = "image,label,subject,split\nz.npz,z.npz,,\nx/1.nii.gz,y/1.nii.gz,anna,valid\nx/2.nii.gz,,berta,\n"
+    (tmp_path / "cases.csv").write_text("\ufeff" + table, encoding="utf-8")
+    expected = [("x/1.nii.gz", "y/1.nii.gz", "anna", "valid"), ("x/2.nii.gz", None, "berta", ""), ("z.npz", "z.npz", "z", "")]
+    assert found(tmp_path, need_labels=False) == expected
+    with pytest.raises(DataError, match=r"x/2\.nii\.gz has no label"):
+        find_cases(tmp_path)
+    (tmp_path / "cases.csv").rename(tmp_path / "mine.csv")
+    assert found(tmp_path, need_labels=False, manifest="mine.csv") == expected
+    assert found(tmp_path, need_labels=False, manifest=str(tmp_path / "mine.csv")) == expected
+    with pytest.raises(DataError, match="not with a table"):
+        find_cases(tmp_path, "x/*.nii.gz", "y/*.nii.gz", manifest="mine.csv")
+
+
+@pytest.mark.parametrize(
+    "row, said",
+    [
+        ("../a.nii.gz,a.nii.gz,,", r"names '\.\./a\.nii\.gz', which is no file below"),
+        ("a.nii.gz,/etc/passwd,,", "names '/etc/passwd', which is no file below"),
+        ("a.nii.gz,b.nii.gz,,", r"names 'b\.nii\.gz', which is no file"),
+        (",a.nii.gz,,", "names '', which is no file"),
+        ("a.nii.gz,a.nii.gz,,val", "the split 'val'; use train, valid, test"),
+        ("a.nii.gz,a.nii.gz,,\na.nii.gz,a.nii.gz,,", r"names a\.nii\.gz twice"),
+    ],
+)
+def test_a_table_that_would_be_misread_is_refused(tmp_path, row, said):
+    write(tmp_path, "data/a.nii.gz", "a.nii.gz")
+    (tmp_path / "data/cases.csv").write_text(f"image,label,subject,split\n{row}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=rf"data/cases\.csv .*{said}"):
+        find_cases(tmp_path / "data")
+
+
+def test_a_table_without_its_columns_or_none_at_all_is_refused(tmp_path):
+    (tmp_path / "cases.csv").write_text("scan,label\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"cases\.csv needs the columns image,label"):
+        find_cases(tmp_path)
+    with pytest.raises(DataError, match=r"none\.csv cannot be read as a CSV table"):
+        find_cases(tmp_path, manifest="none.csv")
+
+
+# ---- whose they are, and which split
+
+
+def test_a_pattern_tells_the_subject_of_every_case_or_is_refused(tmp_path):
+    write(tmp_path, *(f"train/{name}{mark}.nii.gz" for name in ("s1_visit1", "s1_visit2") for mark in ("", "_seg")))
+    assert [case[2] for case in found(tmp_path, subject_pattern=r"(s\d+)_")] == ["s1", "s1"]
+    for pattern, said in [("(", "is no regular expression"), ("s", "has 0 groups"), (r"(s2)", "finds no subject in train/s1")]:
+        with pytest.raises(DataError, match=said):
+            find_cases(tmp_path, subject_pattern=pattern)
+
+
+def test_parts_of_names_win_over_folders_and_are_whole_numbers():
+    cases = [case_of(f"ct_train_{number}_image.nii.gz", "train") for number in (1001, 1004, 11004, 1010)]
+    splits = [case.split for case in deal_splits(cases, ("1004",), ("1010",))]
+    assert splits == ["train", "valid", "train", "test"]
+    for valid, test, said in [
+        (("100",), (), "--valid_cases 100 is in the name of no case"),
+        (("",), (), "--valid_cases  is in the name of no case"),
+        (("1004",), ("ct_train_1004",), "named by --valid_cases and by --test_cases"),
+        (("ct",), (), "no case is left to train on"),
+    ]:
+        with pytest.raises(DataError, match=said):
+            deal_splits(cases, valid, test)
+
+
+def test_a_subject_in_two_splits_is_named():
+    cases = [case_of("train/a1", "train", "anna"), case_of("test/a2", "test", "anna")]
+    with pytest.raises(DataError, match="Subject anna is in two splits, train and test"):
+        deal_splits(cases)
+    unknown = [case_of("a1", "", "anna"), case_of("a2", "test", "anna"), case_of("b", "valid"), case_of("c")]
+    assert [case.split for case in deal_splits(unknown)] == ["test", "test", "valid", "train"]
+
+
+def test_splits_that_nobody_names_get_their_share_of_subjects():
+    cases = [case_of(f"p{number:03d}_{frame}", subject=f"p{number:03d}") for number in range(100) for frame in (1, 2)]
+    dealt = deal_splits(cases, seed=3)
+    assert Counter(case.split for case in dealt) == {"train": 140, "valid": 20, "test": 40}
+    split_of = {case.subject: case.split for case in dealt}
+    assert all(split_of[case.subject] == case.split for case in dealt)
+    assert deal_splits(cases[::-1], seed=3)[::-1] == dealt != deal_splits(cases, seed=4)
+    only_test = deal_splits(cases, test_cases=("p000", "p001"))
+    assert Counter(case.split for case in only_test) == {"train": 176, "valid": 20, "test": 4}
+
+
+@pytest.mark.parametrize("count, expected", [(1, (1, 0, 0)), (2, (2, 0, 0)), (3, (1, 1, 1)), (10, (7, 1, 2))])
+def test_three_subjects_or_more_fill_every_split(count, expected):
+    splits = Counter(case.split for case in deal_splits([case_of(f"p{number}") for number in range(count)]))
+    assert tuple(splits[split] for split in ("train", "valid", "test")) == expected
+
+
+def test_few_subjects_are_drawn_by_the_seed_and_fewer_are_a_part_of_more():
+    cases = [case_of(f"p{number}_{frame}", subject=f"p{number}") for number in range(20) for frame in (1, 2)]
+    few, more = chosen_subjects(cases, 3, 1), chosen_subjects(cases, 8, 1)
+    assert len(few) == 6 and len({case.subject for case in few}) == 3 and set(few) < set(more)
+    assert few != chosen_subjects(cases, 3, 2) and chosen_subjects(cases[::-1], 3, 1)[::-1] == few
+    assert chosen_subjects(cases, 0, 1) == cases
+    with pytest.raises(DataError, match="--labelled 21 asks for more than the 20 subjects"):
+        chosen_subjects(cases, 21, 1)
+
+
+# ---- what is wrong with them
+
+
+def test_headers_tell_what_does_not_fit_and_all_voxels_the_rest(tmp_path):
+    write(tmp_path, *(f"{name}{mark}.nii.gz" for name in "abc" for mark in ("", "_seg")))
+    write(tmp_path, "b_seg.nii.gz", shape=(2, 3, 5))
+    (tmp_path / "c.nii.gz").write_bytes(b"no")
+    nibabel.save(nibabel.Nifti1Image(VOXELS / 2, np.eye(4)), tmp_path / "a_seg.nii.gz")
+    cases = find_cases(tmp_path)
+    concerns = Case.concerns(cases)
+    assert [cannot_be_read for cannot_be_read, _ in concerns] == [True, True]
+    assert "b_seg.nii.gz has 3 x 2 x 5 voxels" in concerns[0][1] and "c.nii.gz cannot be read" in concerns[1][1]
+    assert ["value 0.5" in cases[0].fault(), "voxels" in cases[1].fault(), "cannot" in cases[2].fault()] == [True] * 3
+    write(tmp_path, "a_seg.nii.gz")
+    assert cases[0].fault() == "" and Case.concerns(cases[:1]) == []
+    nibabel.save(nibabel.Nifti1Image(VOXELS * 0, np.eye(4)), tmp_path / "a.nii.gz")
+    assert "same value, 0, in every voxel" in cases[0].fault()
