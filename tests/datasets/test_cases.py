@@ -1,5 +1,6 @@
 from collections import Counter
 
+import h5py
 import nibabel
 import numpy as np
 import pytest
@@ -98,6 +99,14 @@ def test_la2018_with_a_folder_a_case(tmp_path):
     assert [case[:2] for case in cases] == [(f"{c}/lgemri.nrrd", f"{c}/laendo.nrrd") for c in ("06SR5RBREL", "1D7CUD1955")]
     assert len({case[2] for case in cases}) == 2
     assert cases == found(tmp_path, "*/lgemri.nrrd", "*/laendo.nrrd")
+
+
+def test_la2018_as_archives_of_image_and_label(tmp_path):
+    (tmp_path / "06SR5RBREL").mkdir()
+    with h5py.File(tmp_path / "06SR5RBREL/mri_norm2.h5", "w") as file:
+        file["image"], file["label"] = VOXELS, VOXELS % 2
+    (case,) = find_cases(tmp_path)
+    assert case.label_path == case.path and case.fault() == ""
 
 
 def test_the_decathlon_and_nnunet(tmp_path):
