@@ -1,14 +1,15 @@
-"""Downstream: a U-Net on slices, whose encoder is f_intra, segments volumes; it is judged volume by volume, in their own geometry.
+"""Downstream: a U-Net on slices, whose encoder is f_intra, segments volumes; it is judged by the volume, in its own geometry.
 
-Cross-entropy + soft Dice. With --context the deepest maps of a slice also get what f_inter makes of it among its neighbours. The
-few-label setting (--labelled 2) learns from so many subjects, drawn by the seed; --seeds repeats the whole with others.
+Cross-entropy + soft Dice. With --context the deepest maps of a slice also get what f_inter makes of it among its neighbours.
+The few-label setting (--labelled 2) learns from so many subjects, drawn by the seed; --seeds repeats the whole with others.
 
-Reads    pairs of images and labels: folders, patterns or a table (docs/downstream.md), pretrained weights of any stage or none
-Writes   weights/segmentation.pth; in runs/finetune_segmentation/: results.json, cases.csv, best_median_worst.png
+Reads    pairs of images and labels: folders, patterns or a table (docs/downstream.md); pretrained weights of any stage, or none
+Writes   weights/segmentation.pth; runs/finetune_segmentation/: results.json, cases.csv, best_median_worst_*.png
 Run      torchrun --nproc_per_node=2 finetune_segmentation.py --data_path LABELLED --start_from swav3D.pth --context
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -21,10 +22,11 @@ from datasets.scans import read_label, read_scan
 from datasets.segmentation import SliceWindows, WholeCases, collate_whole, collate_windows
 from datasets.segmentation_views import labelled_view, whole_view
 from engine.config import FinetuneConfig
-from engine.finetuning import Best, runs_of
-from engine.processes import autocast, gather_objects
+from engine.finetuning import Best, judged_splits, refuse_empty, runs_of
+from engine.pictures import outlines
+from engine.processes import autocast, gather_lists
 from engine.run import launch, start
-from engine.segmentation_report import report
+from engine.segmentation_report import CaseScores, best_median_worst, show, write_report
 from engine.segmentation_scores import mean_dice, score_volume
 from losses.segmentation import cross_entropy_and_dice
 from models.starts import network_constants, starting_encoders
@@ -33,106 +35,124 @@ from models.unet import PRETRAINED, STRIDE, SliceUNet
 
 @dataclass(kw_only=True)
 class SegmentationConfig(FinetuneConfig):
-    preset: Literal["default", "acdc", "brats", "la2018", "mmwhs_ct", "mmwhs_mr", "msd"] = "default"  # which files, classes, splits
+    preset: Literal["default", "acdc", "brats", "la2018", "mmwhs_ct", "mmwhs_mr", "msd"] = "default"  # files, classes, splits
     checkpoint_name: str = "segmentation.pth"  # the weight file that this script writes, inside pretrained_path
     # what is segmented
-    image_pattern: str = ""  # names of images, such as *_image.nii.gz ("" = found out, see docs/downstream.md)
+    image_pattern: str = ""  # names of images, such as *_image.nii.gz ("" = found out, docs/downstream.md)
     label_pattern: str = ""  # of their labels, * being the same
     subject_pattern: str = ""  # regular expression whose group is the subject in a name ("" = found out)
     manifest: str = ""  # table image,label[,subject][,split] instead ("" = cases.csv in data_path, where there is one)
-    classes: tuple[str, ...] = ()  # stored values, one for each class; 1+2+4 makes one class of three (none = all that occur)
+    classes: tuple[str, ...] = ()  # stored values, one a class; 1+2+4 makes one class of three (none = all that occur)
     class_names: tuple[str, ...] = ()  # in the same order (none = the values)
     other_labels: Literal["refuse", "background"] = "refuse"  # what values are that no class has
-    valid_cases: tuple[str, ...] = ()  # parts of the names of those that validate (none = by folder or table, else 10 % of subjects)
+    valid_cases: tuple[str, ...] = ()  # parts of names of those that validate (none = by folder or table, or 10 % of subjects)
     test_cases: tuple[str, ...] = ()  # likewise of those that test (20 %)
     # network
     d_model: int = 640  # D, where no file tells
     context: bool = False  # f_inter tells the decoder what a slice is in its volume
-    image_size: tuple[int, int] | Literal["auto"] = "auto"  # height, width of the network's plane; auto = the largest slice's, up to 256
+    image_size: tuple[int, int] | Literal["auto"] = "auto"  # of the network's plane; auto = the largest slice's, up to 256
     normalise: Literal["", "robust", "none", "imagenet"] = ""  # intensities ("" = as start_from was trained, else robust)
     # learning
     batch_size: int = 16  # slices a process
-    window: int | Literal["auto"] = "auto"  # of which so many are neighbours, all that context sees; auto = 1, or 8 with --context
+    window: int | Literal["auto"] = "auto"  # of which so many are neighbours, all that context sees; auto = 1, with --context 8
     filled_share: float = 0.67  # of the windows that lie about a slice with foreground; the others lie about any
     epochs: int = 40  # of `epoch_steps` each
     epoch_steps: int = 25  # steps an epoch: files are too few to count passes over them
     dice_weight: float = 1.0  # of the soft Dice beside the cross-entropy
-    surface_tolerance: float = 2.0  # surface Dice: distance that is no error, in mm (voxels where the file knows no mm)
+    surface_tolerance: float = 2.0  # surface Dice: a distance that is no error, in mm (voxels where the file knows no mm)
 
 
 def main(config: SegmentationConfig) -> None:
-    rows = [row for one in runs_of(config, "finetune_segmentation") for row in train_and_judge(one)]
-    print(report(rows, config))
+    runs = [train_and_judge(one) for one in runs_of(config, "finetune_segmentation")]
+    scores = [score for of_run, _ in runs for score in of_run]
+    if scores:
+        folder, names = Path(config.dump_path or "runs/finetune_segmentation"), runs[0][1]
+        show(write_report(folder, scores, names, config.surface_tolerance))
 
 
-def train_and_judge(config: SegmentationConfig) -> list[dict]:
-    """The rows of the judged cases of one run, on its first process; none on others."""
+def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple[str, ...]]:
+    """One run → on the first process the scores of all judged cases, on the others none; and the names of the classes."""
     run = start(config, __file__)
     patterns = config.image_pattern, config.label_pattern, config.subject_pattern
     found = run.find(find_cases, config.data_path, *patterns, True, config.manifest)
     cases = deal_splits(found, config.valid_cases, config.test_cases, config.seed)
-    of_split = {split: [case for case in cases if case.split == split] for split in ("train", "valid", "test")}
-    label_map = LabelMap.found_in(of_split["train"])
+    split = {name: [case for case in cases if case.split == name] for name in ("train", "valid", "test")}
+    refuse_empty(split, config.evaluate)
     if config.classes:
         label_map = LabelMap.from_words(config.classes, config.class_names, config.other_labels == "background")
-    chosen = chosen_subjects(of_split["train"], config.labelled, config.seed)
+        label_map.refuse_absent(split["train"])
+    else:
+        label_map = LabelMap.found_in(split["train"])
+    learned = chosen_subjects(split["train"], config.labelled, config.seed)
 
-    path = run.input(config.start_from) if config.start_from else None
-    resnet = run.input(config.resnet_pretrained) if config.resnet_pretrained else ""
-    encoders, said = starting_encoders(
-        path, config.arch, config.d_model, config.context, config.sampling, resnet, config.seed
-    )
+    path, resnet = (run.input(name) if name else "" for name in (config.start_from, config.resnet_pretrained))
+    made_of = config.arch, config.d_model, config.context, config.sampling
+    encoders, said = starting_encoders(path, *made_of, resnet, config.seed)
     run.say(*said)
     normalise = config.normalise or encoders.config.get("normalise", "robust")
     model = SliceUNet(encoders.slice_encoder, label_map.count, encoders.volume_encoder, config.tune)
+
     size = config.image_size
     if size == "auto":
-        size = size_for([read_scan(case).pixels.shape[:2] for case in chosen], STRIDE, most=256)
-
+        size = size_for([read_scan(case).pixels.shape[:2] for case in learned], STRIDE, most=256)
     window = config.window if config.window != "auto" else 8 if config.context else 1
-    windows = SliceWindows(chosen, label_map, size, window, config.filled_share, config.seed)
+    windows = SliceWindows(learned, label_map, size, window, config.filled_share, config.seed)
     windows.hold(quiet=run.rank > 0)
     dealt = {"rank": run.rank, "world": run.world, "workers": config.workers}
     loader = endless_loader(windows, collate_windows, config.batch_size // window, config.epoch_steps, config.seed, **dealt)
     best = Best(model)
-    shares = dict.fromkeys(PRETRAINED, config.pretrained_rate) if path else {}
-    network = run.prepare(model, loader, shares=shares, best=best)
+    network = run.prepare(model, loader, shares=dict.fromkeys(PRETRAINED, config.pretrained_rate) if path else {}, best=best)
 
-    def segmented(cases: list[Case], what: str):
-        """(case, class numbers (H, W, C)) of this process's share of the cases."""
+    def segmented(cases: list[Case], what: str = ""):
+        """Each of this process's share of the cases with its class numbers (H, W, C)."""
         for batch in run.evaluate(once_loader(WholeCases(cases, size), collate_whole, 1, **dealt), what=what):
             with autocast(run.dtype, run.device):
                 logits = model.segment(whole_view(batch, normalise, run.float_type))
-            whole = taken_back(logits.float(), batch["placement"]).argmax(1)
-            yield cases[batch["index"]], np.moveaxis(whole.cpu().numpy().astype(np.uint8), 0, 2)
+            classes = taken_back(logits.float(), batch["placement"]).argmax(1)
+            yield cases[batch["index"]], np.moveaxis(classes.cpu().numpy().astype(np.uint8), 0, 2)
 
-    def valid_dice() -> float:
-        scores = [mean_dice(map_, read_label(case, label_map), len(label_map.values)) for case, map_ in segmented(valid, "")]
-        return float(np.nanmean([score for of_rank in gather_objects(scores) for score in of_rank]))
+    def dice(cases: list[Case]) -> float:
+        """The mean over cases of the mean Dice of their classes."""
+        own = [mean_dice(of, read_label(case, label_map), len(label_map.values)) for case, of in segmented(cases)]
+        return float(np.nanmean(gather_lists(own)))
 
-    valid = of_split["valid"]
+    def judged(cases: list[Case], name: str) -> list[CaseScores]:
+        own = []
+        for case, classes in segmented(cases, f"judging {name}"):
+            how = len(label_map.values), read_scan(case).spacing, config.surface_tolerance
+            scores = score_volume(classes, read_label(case, label_map), *how)
+            own.append(CaseScores(config.seed, case.name, case.subject, name, scores))
+        return gather_lists(own)
+
+    def draw(scores: list[CaseScores], cases: list[Case], path: Path) -> None:
+        """The best, the median and the worst case, truth beside prediction."""
+        chosen = {of.case: f"{what}: {of.case}, Dice {of.dice:.3f}" for what, of in best_median_worst(scores).items()}
+        shown = gather_lists(list(segmented([case for case in cases if case.name in chosen])))
+        if run.rank == 0 and shown:
+            of_file = {case.name: (read_scan(case).pixels, read_label(case, label_map), of) for case, of in shown}
+            outlines(path, {title: of_file[name] for name, title in chosen.items()}, path.stem.replace("_", " "))
+
     for epoch in run.epochs():
         for batch in run.batches(loader):
             pixels, labels, real = labelled_view(batch, config.seed, normalise, run.float_type)
-            logits = network(pixels, real)
-            entropy, dice = cross_entropy_and_dice(logits, labels[real.to(run.device)])
-            run.update(entropy + config.dice_weight * dice, {"entropy": entropy, "dice_loss": dice})
-        if valid and ((epoch + 1) % config.score_every == 0 or epoch + 1 == config.epochs):
-            score = valid_dice()
+            entropy, overlap = cross_entropy_and_dice(network(pixels, real), labels[real.to(run.device)])
+            run.update(entropy + config.dice_weight * overlap, {"entropy": entropy, "dice_loss": overlap})
+        if split["valid"] and ((epoch + 1) % config.score_every == 0 or epoch + 1 == config.epochs):
+            score = dice(split["valid"])
             run.log(valid_dice=score)
             best.offer(score, epoch)
     if config.keep == "best":
         best.restore()
-    more = {"classes": list(label_map.words), "class_names": list(label_map.names), "image_size": list(size), "normalise": normalise, "best_epoch": best.epoch}
-    run.finish("segmentation", "unet", model.state_dict(), more=more | {"network": network_constants(encoders)})
+    about = {"classes": list(label_map.words), "class_names": list(label_map.names), "image_size": list(size)}
+    about |= {"normalise": normalise, "network": network_constants(encoders), "tune": config.tune, "best_epoch": best.epoch}
+    run.finish("segmentation", "unet", model.state_dict(), more=about)
 
-    rows = []
-    for split in {"both": ("valid", "test"), "none": ()}.get(config.evaluate, (config.evaluate,)):
-        for case, map_ in segmented(of_split[split], f"judging {split}"):
-            truth, spacing = read_label(case, label_map), read_scan(case).spacing
-            about = {"seed": config.seed, "case": case.name, "subject": case.subject, "split": split}
-            rows += [about | vars(row) for row in score_volume(map_, truth, len(label_map.values), spacing, config.surface_tolerance)]
-    return [row for of_rank in gather_objects(rows) for row in of_rank]
+    scores = []
+    for name in judged_splits(config.evaluate):
+        of_split = judged(split[name], name)
+        draw(of_split, split[name], run.folder / f"best_median_worst_{name}.png")
+        scores += of_split
+    return scores if run.rank == 0 else [], label_map.names
 
 
 if __name__ == "__main__":

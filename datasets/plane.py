@@ -26,7 +26,7 @@ def placement(original: tuple[int, int], size: tuple[int, int]) -> Placement:
 
 
 def size_for(planes: list[tuple[int, int]], multiple: int, most: int) -> tuple[int, int]:
-    """The least size, of multiples and at most `most` pixels, in which all planes (H, W) lie unshrunk, or the largest one shrunk."""
+    """The least size, of multiples, in which all planes (H, W) lie as they are; sides of more than `most` are `most`."""
     largest = (max(plane[axis] for plane in planes) for axis in (0, 1))
     return tuple(min(most, -(-side // multiple) * multiple) for side in largest)
 

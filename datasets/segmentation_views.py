@@ -16,7 +16,9 @@ LOG_GAMMAS, CONTRASTS, BRIGHTNESS, NOISE = (-0.4, 0.4), (0.75, 1.25), (-0.1, 0.1
 CHANCE = 0.5  # of gamma, contrast and brightness, noise; each
 
 
-def labelled_view(batch: dict, seed: int, normalise: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def labelled_view(
+    batch: dict, seed: int, normalise: str, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """A batch of `collate_windows` → standardised pixels (B, N, h, w), labels (B, N, h, w) uint8, real (B, N) bool on the host.
 
     All slices of a window are moved alike. Draws are keyed by (seed, pass, index).

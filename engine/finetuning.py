@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from .config import FinetuneConfig
+from .errors import UserError
 
 
 def runs_of(config: FinetuneConfig, name: str) -> Iterator[FinetuneConfig]:
@@ -48,3 +49,17 @@ class Best:
 
     def load_state_dict(self, state: dict) -> None:
         self.score, self.epoch, self.kept = state["score"], state["epoch"], state["kept"]
+
+
+def judged_splits(evaluate: str) -> tuple[str, ...]:
+    """The splits that `--evaluate` names."""
+    return {"both": ("valid", "test"), "none": ()}.get(evaluate, (evaluate,))
+
+
+def refuse_empty(files_of: dict[str, list], evaluate: str) -> None:
+    """Raises `UserError` when there is nothing to train on, or in a split that the result is to be judged on."""
+    for split in ("train", *judged_splits(evaluate)):
+        if not files_of[split]:
+            raise UserError(
+                f"No file is in the split {split}; deal the data into splits otherwise, or choose another --evaluate."
+            )

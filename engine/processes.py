@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import datetime
+import itertools
 import os
 import socket
 from dataclasses import dataclass
@@ -101,6 +102,11 @@ def gather_objects(value: object) -> list:
     each = [None] * dist.get_world_size()
     dist.all_gather_object(each, value)
     return each
+
+
+def gather_lists(own: list) -> list:
+    """The lists of all processes as one, in their order. Collective."""
+    return list(itertools.chain.from_iterable(gather_objects(own)))
 
 
 def of_first(make) -> object:

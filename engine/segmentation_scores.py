@@ -98,3 +98,10 @@ def _surface_distances(
         warnings.simplefilter("ignore", FutureWarning)  # about MONAI's own use of what it will remove
         _, (there, back), _ = get_edge_surface_distance(*masks, spacing=steps, symmetric=True)
     return there.numpy(), back.numpy()
+
+
+def mean_dice(predicted: np.ndarray, truth: np.ndarray, classes: int) -> float:
+    """The mean of the Dice coefficients of `score_volume` over the classes that are not absent; NaN where all are."""
+    both = np.bincount(truth[predicted == truth], minlength=classes + 1)[1:]
+    sizes = sum(np.bincount(of.ravel(), minlength=classes + 1)[1:] for of in (predicted, truth))
+    return float((2 * both[sizes > 0] / sizes[sizes > 0]).mean()) if sizes.any() else math.nan

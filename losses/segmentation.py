@@ -11,8 +11,8 @@ def cross_entropy_and_dice(logits: torch.Tensor, labels: torch.Tensor) -> tuple[
     """logits (M, K + 1, H, W), labels (M, H, W) whole numbers, 0 background → (cross-entropy, 1 − soft Dice).
 
     Both are of the batch of all ranks together, scaled so that the mean of their gradients over ranks is that of one process.
-    Soft Dice (Milletari et al. 2016) has its sums over all pixels of the batch, and is the mean over classes 1 … K that occur in
-    it: a class that does not occur has nothing to overlap with, and would add a constant.
+    Soft Dice (Milletari et al. 2016) has its sums over all pixels of the batch, and is the mean over the classes of 1 … K that
+    occur in it: one that does not occur has nothing to overlap with, and would add a constant.
     """
     logits, labels = at_least_float32(logits), labels.long()
     entropy = global_mean(F.cross_entropy(logits, labels, reduction="none").flatten())

@@ -11,14 +11,15 @@ from .volume_encoder import VolumeEncoder
 
 
 def starting_encoders(
-    path: Path | None, arch: str, d_model: int, with_volumes: bool, sampling: str = "", resnet: Path | str = "", seed: int = 31
+    path: Path | str, arch: str, d_model: int, with_volumes: bool, sampling: str = "", resnet: Path | str = "", seed: int = 31
 ) -> tuple[Encoders, list[str]]:
-    """f_intra and, `with_volumes`, f_inter to start from, and what is to be said of them. path: None for random weights.
+    """f_intra and, `with_volumes`, f_inter to start from, and what is to be said of them. path: "" for random weights.
 
-    arch, d_model: where no file tells. What a file does not have (f_inter and the map to D after stage 1) is made as stage 2 begins: a
-    seeded rotation of the features, and an f_inter that changes nothing yet. Random weights are torch's, from its global seed.
+    arch, d_model: where no file tells. What a file does not have (f_inter and the map to D after stage 1) is made as stage 2
+    begins: a seeded rotation of the features, and an f_inter that changes nothing yet. Random weights are torch's, from its
+    global seed.
     """
-    if path is None:
+    if not path:
         encoders, said = Encoders(SliceEncoder(arch, d_model), None, {}), ["no pretrained weights: a start at random"]
     else:
         encoders, said = load_encoders(path, sampling, resnet)
@@ -27,8 +28,8 @@ def starting_encoders(
         return Encoders(f_intra, None, encoders.config), said
     if encoders.volume_encoder is not None and encoders.volume_encoder.slices:
         raise WeightsError(
-            f"{path} has an f_inter that is bound to {encoders.volume_encoder.slices} slices (--attention features), and tells nothing "
-            "of a single one; use it without --context."
+            f"{path} has an f_inter along features (--attention features), which tells nothing "
+            "of a slice by itself; leave out --context."
         )
     if encoders.volume_encoder is None:
         with torch.no_grad():

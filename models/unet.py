@@ -18,10 +18,10 @@ PRETRAINED = ("slice_encoder.", "volume_encoder.")  # what names of parameters t
 class SliceUNet(nn.Module):
     """Volumes → logits of every real slice.
 
-    slice_encoder: f_intra. volume_encoder: f_inter, whose output for a slice is mapped to the channels of the slice's deepest maps and
-    added there, at first as nothing; None for slices that know of no other.
-    tune: "full"; "frozen" leaves both encoders as they are, batch statistics too; "linear" does so and has no decoder: the logits
-    are a linear map of the maps of all stages, each brought to zero mean and unit deviation and enlarged.
+    slice_encoder: f_intra. volume_encoder: f_inter, whose output for a slice is mapped to the channels of the slice's deepest
+    maps and added there, at first as nothing; None for slices that know of no other.
+    tune: "full"; "frozen" leaves both encoders as they are, batch statistics too; "linear" does so and has no decoder: the
+    logits are a linear map of the maps of all stages, each brought to zero mean and unit deviation and enlarged.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class SliceUNet(nn.Module):
         return self
 
     def forward(self, pixels: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        """pixels (B, N, H, W) or (B, N, 3, H, W), real (B, N) bool, the first slices of each → (M, classes, H, W), M real ones."""
+        """pixels (B, N, H, W) or (B, N, 3, H, W), real (B, N) bool, the first slices of each → (M, classes, H, W), of those."""
         rows = rows_of(real, pixels.device)
         slices = pixels.flatten(0, 1).index_select(0, rows)
         slices = slices if pixels.ndim == 5 else slices[:, None]
