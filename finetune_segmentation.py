@@ -95,7 +95,7 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
     size = config.image_size
     if size == "auto":
         size = size_for([read_scan(case).pixels.shape[:2] for case in learned], STRIDE, most=256)
-    window = config.window if config.window != "auto" else 8 if config.context else 1
+    window = config.window if config.window != "auto" else min(8, config.batch_size) if config.context else 1
     windows = SliceWindows(learned, label_map, size, window, config.filled_share, config.seed)
     windows.hold(quiet=run.rank > 0)
     dealt = {"rank": run.rank, "world": run.world, "workers": config.workers}

@@ -6,16 +6,18 @@ from .errors import UserError
 
 ABOVE_ZERO = """epochs batch_size image_batch_size base_lr checkpoint_freq target_shape d_model temperature epsilon
     sinkhorn_iterations kmeans_iterations bank_slices_per_volume nmb_prototypes nmb_slice_prototypes nmb_crops size_crops
-    masks_per_view scored_volumes neighbours nproc channels timeout_minutes slice_step least_slices score_every""".split()
+    masks_per_view scored_volumes neighbours nproc channels timeout_minutes slice_step least_slices score_every epoch_steps
+    surface_tolerance""".split()
 NOT_BELOW_ZERO = """final_lr start_warmup clip_grad wd warmup_epochs workers probed_files queue_length slice_queue_length
     epoch_queue_starts freeze_prototypes_niters intra_weight mask_weight cached_views checkpoint_minutes
-    processes largest least_content spacing pretrained_rate labelled""".split()
+    processes largest least_content spacing pretrained_rate labelled dice_weight""".split()
 SHARES = "mask_ratio min_scale_crops max_scale_crops image_min_scale".split()  # above 0, at most 1
 RULES = [
     (ABOVE_ZERO, lambda value: value > 0, "above 0"),
     (NOT_BELOW_ZERO, lambda value: value >= 0, "0 or above"),
     (SHARES, lambda value: 0 < value <= 1, "above 0 and at most 1"),
     (["dropout"], lambda value: 0 <= value < 1, "0 or above and below 1"),
+    (["filled_share"], lambda value: 0 <= value <= 1, "at least 0 and at most 1"),
     (["cached_views"], lambda value: value % 2 == 0, "even, as two views go with each other"),
     (["d_model"], lambda value: value % 8 == 0, "a multiple of 8, the heads of the attention"),
 ]
@@ -35,8 +37,19 @@ def refuse_impossible(config) -> None:
         _refuse_crops(config)
     if values.get("attention") == "features" and values["fit"] != "crop":
         raise UserError("--attention features needs the same number of slices in every volume; use it with --fit crop.")
+    if "filled_share" in values:
+        _refuse_planes(config)
     if values.get("masking") == "published" and not int(values["mask_ratio"] * values["target_shape"][0]):
         raise UserError("--masking published divides by int(mask_ratio * slices), which is 0; raise --mask_ratio.")
+
+
+def _refuse_planes(config) -> None:
+    if config.image_size != "auto" and any(side % 32 or side < 32 for side in config.image_size):
+        raise UserError(f"--image_size is {' '.join(map(str, config.image_size))}; it must be a multiple of 32, or auto.")
+    if config.window != "auto" and not 0 < config.window <= config.batch_size:
+        raise UserError(
+            f"--window {config.window} is more than --batch_size {config.batch_size}, or less than 1; give one between."
+        )
 
 
 def _refuse_crops(config) -> None:

@@ -7,7 +7,9 @@ from segmentation_models_pytorch.base.initialization import initialize_decoder, 
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import nn
 
+from .downstream import DownstreamWeights
 from .slice_encoder import SliceEncoder, rows_of
+from .starts import encoders_of
 from .volume_encoder import VolumeEncoder
 
 DECODER = (256, 128, 64, 32, 16)  # channels of its five blocks, segmentation-models-pytorch's own
@@ -99,3 +101,12 @@ class SliceUNet(nn.Module):
 
     def _encoders(self) -> list[nn.Module]:
         return [encoder for encoder in (self.slice_encoder, self.volume_encoder) if encoder is not None]
+
+
+def load_unet(weights: DownstreamWeights) -> SliceUNet:
+    """The network in a file of finetune_segmentation.py. Raises `WeightsError` where its tensors do not fit."""
+    encoders = encoders_of(weights.about["network"], weights.path)
+    classes = len(weights.about["classes"]) + 1
+    model = SliceUNet(encoders.slice_encoder, classes, encoders.volume_encoder, weights.about["tune"])
+    weights.load_into(model)
+    return model

@@ -1,0 +1,167 @@
+"""What a fine-tuned network says of every file of a folder: label maps, classes, or boxes.
+
+A label map lies where its image does: NIfTI with the image's own geometry and label values (.npz beside arrays that have none).
+Files are read one batch at a time, and written as they are done; label maps that are there already are not made again.
+
+Reads    --data_path (volumes) or --image_path (pictures), --weights: a file that finetune_*.py wrote
+Writes   <output>/<name>.nii.gz for each volume; or <output>/predictions.csv: classes with their probabilities, or boxes
+Run      python predict.py --weights weights/segmentation.pth --data_path SCANS --output PREDICTIONS
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from datasets.box_dataset import BoxDataset, collate_boxes, detector_images
+from datasets.boxes import unboxed
+from datasets.cases import find_cases
+from datasets.classification import Shown
+from datasets.files import SPLITS, find_images, find_volumes
+from datasets.identity import stem_of
+from datasets.label_map import LabelMap
+from datasets.loader import once_loader
+from datasets.plane import taken_back
+from datasets.scans import read_scan, write_prediction
+from datasets.segmentation import WholeCases, collate_whole
+from datasets.segmentation_views import whole_view
+from engine.checkpoint import write_atomically
+from engine.config import parse
+from engine.errors import UserError, speaking_to_people
+from engine.listing import Listing, told
+from engine.processes import autocast, computing_dtype, to_device
+from models.classifier import load_classifier
+from models.detector import rebuilt
+from models.downstream import DownstreamWeights, read_downstream
+from models.unet import load_unet
+
+
+@dataclass(kw_only=True)
+class PredictionConfig:
+    weights: str = ""  # file that finetune_segmentation.py, finetune_classification.py or finetune_detection.py wrote
+    data_path: str = ""  # folder of volumes
+    image_path: str = ""  # folder of pictures
+    output: str = "runs/predictions"  # folder for what is predicted
+    image_pattern: str = ""  # which volumes are segmented, such as *_flair.nii.gz ("" = all that are no labels)
+    batch_size: int = 8  # files at a time (classes and boxes)
+    workers: int = 2  # loader processes (0 = none)
+    on_bad_file: Literal["stop", "skip"] = "stop"  # skip: all files are read once before; the bad ones are left out and named
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto = bf16 where the processor has it, else fp32
+    overwrite: bool = False  # make predictions again that are there
+    config: str = ""  # YAML file with any of these constants; flags win over it
+
+
+def main(config: PredictionConfig) -> None:
+    if not config.weights:
+        raise UserError("No network is named; give the file that a finetune_*.py script wrote with --weights.")
+    weights = read_downstream(config.weights)
+    listing = Listing(config.on_bad_file, config.workers)
+    {"segmentation": segment, "classification": classify, "detection": detect}[weights.task](weights, config, listing)
+    if listing.left_out:
+        print(told(listing.left_out))
+
+
+def segment(weights: DownstreamWeights, config: PredictionConfig, listing: Listing) -> None:
+    """A label map for each volume."""
+    model, label_map = load_unet(weights), LabelMap.from_words(weights.about["classes"], weights.about["class_names"])
+    cases = listing.find(find_cases, wanted(config, "data_path"), config.image_pattern, "", "", False)
+    output_of = {case.name: Path(config.output) / f"{stem_of(case.name)}" for case in cases}
+    if len(set(output_of.values())) < len(cases):
+        raise UserError(f"{config.data_path} has images whose names differ in their ending only; choose with --image_pattern.")
+    left = [case for case in cases if config.overwrite or not written(output_of[case.name])]
+    if len(left) < len(cases):
+        print(f"{len(cases) - len(left)} of {len(cases)} are there already; --overwrite makes them again.")
+    device, dtype = machine(config)
+    model.to(device).eval()
+    loader = once_loader(WholeCases(left, tuple(weights.about["image_size"])), collate_whole, 1, config.workers)
+    for batch in tqdm(loader, "segmenting", unit="volume"):
+        with torch.no_grad(), autocast(dtype, device):
+            logits = model.segment(whole_view(to_device(batch, device), weights.about["normalise"], torch.float32))
+        classes = taken_back(logits.float(), batch["placement"]).argmax(1).cpu().numpy()
+        case = left[batch["index"]]
+        stored = label_map.stored_of(np.moveaxis(classes, 0, 2))
+        write_prediction(output_of[case.name], case, read_scan(case), stored)
+    print(f"{len(left)} label maps are in {config.output}")
+
+
+def classify(weights: DownstreamWeights, config: PredictionConfig, listing: Listing) -> None:
+    """A row for each file: its class, and the probability of each."""
+    model, shown = load_classifier(weights), Shown(**weights.about["shown"])
+    what = (find_volumes, "data_path") if shown.what == "volumes" else (find_images, "image_path")
+    items = listing.find(what[0], wanted(config, what[1]), SPLITS)
+    device, dtype = machine(config)
+    model.to(device)
+    classes = weights.about["classes"]
+
+    def rows():
+        yield ["path", "class", *(f"p({name})" for name in classes)]
+        for batch in tqdm(shown.judged_on(items, config.batch_size, config.workers), "classifying", unit="batch"):
+            with torch.no_grad(), autocast(dtype, device):
+                shares = model(*shown.plain(to_device(batch, device), torch.float32)).double().softmax(1).cpu()
+            for index, of in zip(batch["index"].tolist(), shares):
+                yield [items[index].name, classes[of.argmax()], *(f"{share:.6f}" for share in of)]
+
+    write_table(Path(config.output), rows())
+
+
+def detect(weights: DownstreamWeights, config: PredictionConfig, listing: Listing) -> None:
+    """A row for each box that is found, in pixels of the picture, best first within a picture."""
+    model, about = rebuilt(weights), weights.about
+    pictures = BoxDataset(
+        listing.find(unboxed, wanted(config, "image_path")), about["findings"], about["side"],
+        whole_range=about["normalise"] == "imagenet",
+    )  # fmt: skip
+    device, dtype = machine(config)
+    model.to(device)
+
+    def rows():
+        yield ["path", "finding", "score", "x", "y", "w", "h"]
+        for batch in tqdm(once_loader(pictures, collate_boxes, config.batch_size, config.workers), "detecting", unit="batch"):
+            with torch.no_grad(), autocast(dtype, device):
+                found = model(detector_images(to_device(batch, device), about["normalise"], torch.float32))
+            for index, of in zip(batch["on_host"]["index"].tolist(), found):
+                boxes = pictures.place(index).back(of["boxes"].double().cpu()).tolist()
+                for (left, top, right, bottom), label, score in zip(boxes, of["labels"].tolist(), of["scores"].tolist()):
+                    place = [f"{side:.2f}" for side in (left, top, right - left, bottom - top)]
+                    yield [pictures.items[index].name, about["findings"][label - 1], f"{score:.4f}", *place]
+
+    write_table(Path(config.output), rows())
+
+
+def wanted(config: PredictionConfig, flag: str) -> str:
+    """The folder that the network needs. Raises `UserError` where another kind is named, or none."""
+    other = {"data_path": "image_path", "image_path": "data_path"}[flag]
+    if getattr(config, other) or not getattr(config, flag):
+        kind = "volumes" if flag == "data_path" else "pictures"
+        raise UserError(f"{config.weights} is a network for {kind}; name their folder with --{flag}, and no other.")
+    return getattr(config, flag)
+
+
+def written(stem: Path) -> bool:
+    return any(stem.with_name(stem.name + ending).exists() for ending in (".nii.gz", ".npz"))
+
+
+def write_table(folder: Path, rows) -> None:
+    """Rows as they come; the table appears under its name when it is whole."""
+
+    def write(path: Path) -> None:
+        with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            csv.writer(file).writerows(rows)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "predictions.csv", write)
+    print(f"wrote {folder}/predictions.csv")
+
+
+def machine(config: PredictionConfig) -> tuple[torch.device, torch.dtype]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return device, computing_dtype(config.precision, device)
+
+
+if __name__ == "__main__":
+    with speaking_to_people():
+        main(parse(PredictionConfig))

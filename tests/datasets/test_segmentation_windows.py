@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+import torch
+
+from datasets.cases import Case, find_cases
+from datasets.label_map import LabelMap
+from datasets.segmentation import SliceWindows, WholeCases, collate_whole, collate_windows
+from datasets.segmentation_views import labelled_view, whole_view
+
+SIZE = (32, 32)
+
+
+@pytest.fixture
+def cases(tmp_path) -> list[Case]:
+    """Three volumes of 20 x 26 pixels whose value is their number and slice; foreground, value 7, in slices 2 and 3 alone."""
+    for number, depth in enumerate([9, 5, 6]):
+        image = np.broadcast_to(np.arange(depth) + 100 * number, (20, 26, depth)).astype(np.int16).copy()
+        image[0, 0] = -1000  # no slice is constant
+        label = np.zeros(image.shape, np.uint8)
+        label[5:9, 6:10, 2:4] = 7
+        np.savez(tmp_path / f"p{number}.npz", image=image, label=label)
+    return find_cases(tmp_path)
+
+
+def windows(cases, window=1, filled_share=0.67, seed=0):
+    return SliceWindows(cases, LabelMap.from_words(["7"]), SIZE, window, filled_share, seed)
+
+
+def numbers(item) -> list[int]:
+    """The slice numbers of an item, from its middle pixel."""
+    return (item["slices"][:, 16, 16] % 100).tolist()
+
+
+def test_a_window_is_of_neighbours_with_their_own_labels(cases):
+    data = windows(cases, window=4)
+    for turn in range(20):
+        item = data[0, turn]
+        found = numbers(item)
+        assert found == list(range(found[0], found[0] + 4))
+        assert [bool(labels.any()) for labels in item["labels"]] == [number in (2, 3) for number in found]
+    assert len(data[1, 0]["slices"]) == 4 and len(windows(cases, window=8)[1, 0]["slices"]) == 5
+
+
+@pytest.mark.parametrize(("share", "low", "high"), [(1.0, 1.0, 1.0), (0.67, 0.67, 0.84), (0.0, 0.1, 0.35)])
+def test_the_share_of_filled_slices_is_that_of_the_flag(cases, share, low, high):
+    data = windows(cases, filled_share=share)
+    filled = np.mean([data[0, turn]["labels"].any().item() for turn in range(300)])
+    assert low <= filled <= high
+
+
+def test_an_item_is_a_function_of_seed_and_turn(cases):
+    draws = [[numbers(windows(cases, seed=seed)[0, turn])[0] for turn in range(12)] for seed in (1, 1, 2)]
+    assert draws[0] == draws[1] != draws[2] and len(set(draws[0])) > 2
+
+
+def test_held_volumes_give_the_items_of_the_files(cases):
+    held, read = windows(cases), windows(cases)
+    held.hold(quiet=True)
+    for turn in range(5):
+        assert torch.equal(held[2, turn]["slices"], read[2, turn]["slices"]) and len(held.held) == 3
+
+
+def test_views_move_pixels_and_labels_together_and_depend_on_their_keys_alone(cases):
+    rows, columns = np.mgrid[:32, :32]
+    disc = torch.from_numpy((np.hypot(rows - 12, columns - 19) < 6).astype(np.uint8))[None]
+    item = {"index": 0, "slices": disc.to(torch.int16) * 100, "labels": disc, "low": 0.0, "high": 100.0}
+    batch = collate_windows([item | {"turn": turn} for turn in range(16)])
+    pixels, labels, real = labelled_view(batch, 3, "robust", torch.float32)
+    assert real.all() and labels.dtype == torch.uint8
+    for picture, truth in zip(pixels[:, 0], labels[:, 0]):
+        bright = picture > (picture.max() + picture.min()) / 2
+        assert 2 * (bright & truth.bool()).sum() / (bright.sum() + truth.sum()) > 0.9
+    assert len({truth.sum().item() for truth in labels}) > 8
+    again = labelled_view({k: v for k, v in batch.items()}, 3, "robust", torch.float32)[0]
+    assert torch.equal(pixels, again)
+
+
+def test_a_batch_is_padded_and_says_what_is_real(cases):
+    data = windows(cases, window=6)
+    batch = collate_windows([data[0, 0], data[1, 0]])
+    _, _, real = labelled_view(batch, 0, "none", torch.float32)
+    assert batch["slices"].shape == (2, 6, 32, 32) and real.sum(1).tolist() == [6, 5]
+
+
+def test_a_whole_case_has_all_slices_in_their_place(cases):
+    item = WholeCases(cases, SIZE)[0, -1]
+    batch = collate_whole([item])
+    assert batch["slices"].shape == (1, 9, 32, 32) and item["placement"].inner == (20, 26)
+    assert whole_view(batch, "robust", torch.float32).shape == (9, 32, 32)
+    assert whole_view(batch, "imagenet", torch.float32).shape == (9, 3, 32, 32)

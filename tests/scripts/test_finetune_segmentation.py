@@ -1,0 +1,146 @@
+"""Runs of the segmentation script on volumes with bright discs, small enough to be learned in seconds."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import run
+
+import finetune_segmentation
+from engine.config import parse
+from engine.errors import UserError
+from finetune_segmentation import SegmentationConfig
+from models.downstream import read_downstream
+
+ROOT = Path(finetune_segmentation.__file__).parent
+SMALL = "--arch resnet18 --d_model 32 --precision fp32 --workers 0 --image_size 32 32 --base_lr 3e-3".split()
+SHORT = "--epochs 2 --epoch_steps 3 --batch_size 4 --score_every 1".split()
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """Two frames each of ten people: a bright disc (5) and a dark one (9), which lie elsewhere in each."""
+    monkeypatch.chdir(tmp_path)
+    draws = np.random.default_rng(0)
+    rows, columns = np.mgrid[:30, :28]
+    for person in range(10):
+        for frame in (1, 2):
+            label = np.zeros((30, 28, 5), np.uint8)
+            for value, (low, high) in [(5, (6, 12)), (9, (17, 23))]:
+                y, x = draws.uniform(low, high), draws.uniform(8, 20)
+                label[np.hypot(rows - y, columns - x) < 4, 1:4] = value
+            image = draws.normal(100, 8, label.shape) + 60.0 * (label == 5) - 60 * (label == 9)
+            path = tmp_path / f"data/patient{person:03d}_frame{frame:02d}.npz"
+            path.parent.mkdir(exist_ok=True)
+            np.savez(path, image=image.astype(np.int16), label=label)
+    return tmp_path
+
+
+def fine_tune(*words):
+    finetune_segmentation.main(parse(SegmentationConfig, ["--data_path", "data", *SMALL, *SHORT, *words]))
+
+
+def results(folder="runs/finetune_segmentation"):
+    return json.loads((Path(folder) / "results.json").read_text(encoding="utf-8"))
+
+
+def test_discs_are_learned_and_judged_by_the_volume(here):
+    fine_tune("--epochs", "6", "--epoch_steps", "12", "--batch_size", "8")
+    of_test = results()["test"]
+    assert of_test["mean"]["dice"]["value"] > 0.6 and of_test["unit"] == "voxel"
+    assert (of_test["volumes"], of_test["subjects"]) == (4, 2) and set(of_test["classes"]) == {"5", "9"}
+    with open("runs/finetune_segmentation/cases.csv", newline="", encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == 4 * 2
+    assert Path("runs/finetune_segmentation/best_median_worst_test.png").exists()
+    about = read_downstream("weights/segmentation.pth", "segmentation").about
+    assert about["classes"] == ["5", "9"] and about["image_size"] == [32, 32] and about["network"]["arch"] == "resnet18"
+
+
+def test_seeds_are_runs_of_their_own_with_one_mean(here):
+    fine_tune("--seeds", "1", "2", "--labelled", "2", "--evaluate", "valid", "--context")
+    of_valid = results()["valid"]
+    assert of_valid["seeds"] == [1, 2] and of_valid["mean"]["dice"]["seeds"].keys() == {"1", "2"}
+    assert Path("weights/segmentation-1.pth").exists() and Path("runs/finetune_segmentation/seed-2/metrics.jsonl").exists()
+
+
+def test_a_finished_run_is_judged_again_with_the_same_weights(here):
+    fine_tune("--evaluate", "valid")
+    before, weights = results(), torch.load("weights/segmentation.pth", weights_only=True)["model"]
+    fine_tune("--evaluate", "both")
+    assert results()["valid"] == before["valid"] and "test" in results()
+    again = torch.load("weights/segmentation.pth", weights_only=True)["model"]
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+def test_a_stage_whose_weights_are_frozen_keeps_them(here):
+    resnet = finetune_segmentation.starting_encoders("", "resnet18", 32, False)[0].slice_encoder.resnet
+    Path("weights").mkdir()
+    torch.save({name: value for name, value in resnet.state_dict().items()}, "weights/start.pth")
+    for tune in ("frozen", "linear"):
+        fine_tune("--start_from", "start.pth", "--tune", tune, "--evaluate", "none", "--overwrite")
+        state = read_downstream("weights/segmentation.pth").state
+        own = {name.removeprefix("slice_encoder.resnet."): value for name, value in state.items() if "resnet" in name}
+        assert all(torch.equal(own[name], value) for name, value in resnet.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--classes", "5"], "unmapped label values: 9"),
+        (["--classes", "4", "--other_labels", "background"], "has any foreground"),
+        (["--classes", "5", "9", "--class_names", "disc"], "1 names are given for 2 classes"),
+        (["--labelled", "50"], "--labelled 50 asks for more"),
+        (["--image_size", "30", "32"], "--image_size is 30 32; it must be a multiple of 32"),
+        (["--window", "32"], "--window 32 is more than --batch_size 4"),
+        (["--valid_cases", "patient077"], "is in the name of no case"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(here, words, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        fine_tune(*words)
+    assert not Path("runs").exists()
+
+
+def test_a_subject_in_two_splits_is_refused(here):
+    for split, frame in [("train", 1), ("valid", 2)]:
+        (here / "data" / split).mkdir()
+        (here / f"data/patient001_frame0{frame}.npz").rename(here / f"data/{split}/patient001_frame0{frame}.npz")
+    with pytest.raises(ValueError, match="Subject patient001 is in two splits"):
+        fine_tune()
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_ends_as_one_that_was_not_and_two_processes_as_one(here):
+    words = ["--data_path", "data", *SMALL, *SHORT, "--precision", "fp64", "--context"]
+    fine_tune("--precision", "fp64", "--context", "--dump_path", "runs/whole", "--checkpoint_name", "whole.pth")
+    driver = Path(__file__).with_name("disturbed.py")
+    stopped = run(driver, "finetune_segmentation", here, "SIGTERM", 0, 2, *words, cwd=here)
+    assert stopped.returncode == 75, stopped.stderr[-2000:]
+    done = run(ROOT / "finetune_segmentation.py", *words, cwd=here)
+    assert done.returncode == 0, done.stderr[-2000:]
+    two = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", ROOT / "finetune_segmentation.py"]
+    shared = [*words, "--batch_size", "2", "--window", "2", "--dump_path", "runs/two", "--checkpoint_name", "two.pth"]
+    one = [*words, "--window", "2", "--dump_path", "runs/one", "--checkpoint_name", "one.pth"]
+    for command in ([*two, *shared], [ROOT / "finetune_segmentation.py", *one]):
+        done = run(*command, cwd=here)
+        assert done.returncode == 0, done.stderr[-2000:]
+    states = {name: read_downstream(f"weights/{name}.pth").state for name in ("whole", "segmentation", "one", "two")}
+    assert all(torch.equal(states["whole"][name], value) for name, value in states["segmentation"].items())
+    for name, value in states["one"].items():
+        torch.testing.assert_close(states["two"][name], value, rtol=1e-7, atol=1e-9)
+
+
+def test_a_test_split_that_is_empty_is_told(here):
+    with pytest.raises(UserError, match="No file is in the split test"):
+        finetune_segmentation.refuse_empty({"train": [1], "valid": [], "test": []}, "test")
+
+
+@pytest.mark.parametrize("preset", ["acdc", "brats", "la2018", "mmwhs_ct", "mmwhs_mr", "msd"])
+def test_presets_are_constants_that_the_script_knows(preset):
+    config, plain = parse(SegmentationConfig, ["--preset", preset]), parse(SegmentationConfig, [])
+    changed = {name for name, value in vars(config).items() if value != getattr(plain, name)}
+    assert changed > {"preset"} and len(config.classes) == len(config.class_names)
+    assert parse(SegmentationConfig, ["--preset", preset, "--epochs", "3"]).epochs == 3
