@@ -113,7 +113,7 @@ class Encoders:
         if self.volume_encoder is not None:
             return volume_embedding(self.volume_encoder(embed_slices(self.slice_encoder, pixels, real), real), real)
         pooled = embed_slices(self.slice_encoder.pooled, pixels, real)
-        return F.normalize(pooled.sum(1) / real.sum(1, keepdim=True), dim=-1)
+        return F.normalize(pooled.sum(1) / real.sum(1, keepdim=True).to(pooled.device, non_blocking=True), dim=-1)
 
 
 def check_weights(weights: Weights) -> list[str]:
@@ -170,11 +170,11 @@ def load_encoders(
     return Encoders(f_intra, f_inter, config), said
 
 
-def random_encoders(arch: str, d_model: int, seed: int) -> Encoders:
-    """f_intra with seeded random weights, for comparison."""
+def random_encoders(arch: str, d_model: int, seed: int, volumes: bool = False) -> Encoders:
+    """f_intra with seeded random weights, for comparison; `volumes`: with an f_inter, which begins as the identity."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Encoders(SliceEncoder(arch, d_model), None, {})
+        return Encoders(SliceEncoder(arch, d_model), VolumeEncoder(d_model, dropout=0.0) if volumes else None, {})
 
 
 def known_architecture(weights: Weights) -> str:
