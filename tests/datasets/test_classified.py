@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from datasets.classified import dealt, drawn_subjects, find_classified
+from datasets.errors import DataError
+from datasets.files import Item, subject_of
+
+
+def put(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(root / name)
+
+
+def write(path, *lines):
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def known(items):
+    return [(item.name, item.label, item.subject, item.split) for item in items]
+
+
+def item(name, label, split="", subject=""):
+    return Item(None, name, "", label, subject, split)
+
+
+def test_labels_come_from_the_table_of_the_folder(tmp_path):
+    put(tmp_path, "a/1.png", "a/2.png", "3.png", "unlabelled.png")
+    write(tmp_path / "labels.csv", "path,label,subject,split", "a/2.png,ill,p,test", "a/1.png,well,q,train", "3.png,,q,train")
+    assert known(find_classified(tmp_path, False)) == [("a/1.png", "well", "q", "train"), ("a/2.png", "ill", "p", "test")]
+
+
+def test_without_a_table_the_folder_is_the_class(tmp_path):
+    put(tmp_path, "train/ill/1.png", "train/well/x/2.png", "valid/ill/3.png", "other/4.png")
+    found = find_classified(tmp_path, False)
+    assert known(found) == [
+        ("train/ill/1.png", "ill", "", "train"),
+        ("train/well/x/2.png", "well", "", "train"),
+        ("valid/ill/3.png", "ill", "", "valid"),
+    ]
+    for number in range(2):
+        (tmp_path / "volumes" / "ab"[number]).mkdir(parents=True)
+        np.save(tmp_path / "volumes" / "ab"[number] / "v.npy", np.zeros((2, 2, 2)))
+    assert known(find_classified(tmp_path / "volumes", True)) == [("a/v.npy", "a", "", ""), ("b/v.npy", "b", "", "")]
+
+
+def test_a_named_table_may_call_its_columns_otherwise_and_leave_out_the_folder_of_the_split(tmp_path):
+    put(tmp_path / "data", "train/1.png", "test/2.png", "3.png")
+    table = tmp_path / "mine.csv"
+    write(table, "file,split,class,label,who", "1.png,train,ill,1,p", "2.png,test,well,0,q")
+    found = find_classified(tmp_path / "data", False, str(table))
+    assert known(found) == [("test/2.png", "0", "", "test"), ("train/1.png", "1", "", "train")]
+    found = find_classified(tmp_path / "data", False, str(table), ("label=class", "subject=who"))
+    assert known(found) == [("test/2.png", "well", "q", "test"), ("train/1.png", "ill", "p", "train")]
+
+
+@pytest.mark.parametrize(
+    "lines, words, sentence",
+    [
+        (["path,label", "b.png,1"], (), r"labels\.csv names 'b\.png', which is no file below"),
+        (["path,label", "../out.png,1"], (), r"names '\.\./out\.png', which is no file below"),
+        (["path,label,split", "a.png,1,dev"], (), "gives a.png the split 'dev'; use train, valid, test"),
+        (["path,label", "a.png,1", "a.png,0"], (), "names a.png more than once"),
+        (["path,finding", "a.png,1"], (), "has no column 'label', but path, finding; say which one is meant: --columns label="),
+        (["path,label", "a.png,1"], ("label=dx",), "has no column 'dx', but path, label"),
+        (["path,label", "a.png,1"], ("diagnosis=dx",), "--columns has 'diagnosis=dx'; write name=column"),
+        (["path,label", "a.png,"], (), "labels no file"),
+    ],
+)
+def test_a_table_that_would_be_misread_is_refused(tmp_path, lines, words, sentence):
+    put(tmp_path / "data", "a.png")
+    put(tmp_path, "out.png")
+    write(tmp_path / "data" / "labels.csv", *lines)
+    with pytest.raises(DataError, match=sentence):
+        find_classified(tmp_path / "data", False, columns=words)
+
+
+def test_folders_and_tables_that_are_not_there(tmp_path):
+    with pytest.raises(DataError, match="nowhere is not a folder; give one with labelled images"):
+        find_classified(tmp_path / "nowhere", False)
+    put(tmp_path, "a.png", "ill/b.png")
+    with pytest.raises(DataError, match=r"a\.png lies in no folder of a class"):
+        find_classified(tmp_path, False)
+    with pytest.raises(DataError, match=r"x\.csv cannot be read \(No such file or directory\); name a CSV table with --labels"):
+        find_classified(tmp_path, False, str(tmp_path / "x.csv"))
+    (tmp_path / "labels.csv").write_bytes(b"path,label\n\xff\xfe,1\n")
+    with pytest.raises(DataError, match="cannot be read as a CSV table in UTF-8"):
+        find_classified(tmp_path, False)
+
+
+def test_splits_that_nobody_says_are_shares_of_subjects_and_stay_when_data_are_added():
+    items = [item(f"{n}.png", "ab"[n % 2], subject=f"s{n // 2}") for n in range(2000)]
+    parts = dealt(items)
+    assert [len(part) for part in (parts.train, parts.valid, parts.test)] == pytest.approx([1400, 200, 400], abs=60)
+    of_half = dealt(items[:1000])
+    assert {i.name for i in of_half.test} == {i.name for i in parts.test} & {i.name for i in items[:1000]}
+    subjects = [{subject_of(i) for i in part} for part in (parts.train, parts.valid, parts.test)]
+    assert not (subjects[0] & subjects[1] or subjects[0] & subjects[2] or subjects[1] & subjects[2])
+
+
+def test_classes_are_sorted_and_targets_are_their_places():
+    data = dealt([item("1", "b", "train"), item("2", "a", "train"), item("3", "b", "test")])
+    assert data.classes == ("a", "b") and data.targets(data.train) == [1, 0] and data.targets(data.test) == [1]
+
+
+@pytest.mark.parametrize(
+    "items, sentence",
+    [
+        ([item("1", "a", "train"), item("2", "b", "")], "2 has no split, though 1 other files have one"),
+        (
+            [item("1", "a", "train", "p"), item("2", "b", "test", "p")],
+            "Subject 'p' is in split train .1. and in split test .2.",
+        ),
+        ([item("1", "a", "train"), item("2", "a", "train")], "has only files of class 'a'; files of two classes"),
+        ([item("1", "a", "test"), item("2", "b", "test")], "has no labelled file"),
+        (
+            [item("1", "a", "train"), item("2", "b", "train"), item("3", "c", "test")],
+            r"3 \(split test\) is of class 'c', which no file of the training split is",
+        ),
+    ],
+)
+def test_splits_that_nothing_can_be_learned_from_are_refused(items, sentence):
+    with pytest.raises(DataError, match=sentence):
+        dealt(items)
+
+
+MANY = [item(f"{n:02}", "abc"[n % 3], "train", f"s{n // 2}") for n in range(30)]
+
+
+@given(st.integers(0, 50), st.integers(1, 4))
+def test_subjects_are_drawn_for_each_class_and_more_of_them_hold_the_fewer(seed, count):
+    few, more = (drawn_subjects(MANY, many, seed) for many in (count, count + 1))
+    assert {i.name for i in few} < {i.name for i in more} and few == sorted(few, key=lambda i: i.name)
+    for label in "abc":
+        assert len({subject_of(i) for i in few if i.label == label}) == count
+
+
+def test_other_seeds_draw_other_subjects_and_0_all():
+    drawn = {tuple(i.name for i in drawn_subjects(MANY, 2, seed)) for seed in range(10)}
+    assert len(drawn) > 5 and drawn_subjects(MANY, 0, 1) == MANY
+    with pytest.raises(DataError, match=r"--labelled 11 subjects are asked for, but class 'a' has 10 in the training split"):
+        drawn_subjects(MANY, 11, 1)
