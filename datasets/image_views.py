@@ -25,15 +25,18 @@ def multi_crop(
 ) -> list[torch.Tensor]:
     """Crops (n, s, s) for each of the sizes, in the type of the image (H, W): keyed boxes, brought to s × s pixels."""
     crops = []
-    pixels = image[None, None]
     for size, (count, side) in enumerate(zip(nmb_crops, size_crops)):
         draws = uniform(keys(key.view(np.int64), "box", size, np.arange(count)), 4 * TRIES)
         boxes = [crop_box(image.shape, min_scale_crops[size], max_scale_crops[size], d) for d in draws]
-        cut = [pixels[..., top : top + h, left : left + w].float() for top, left, h, w in boxes]
-        resized = [F.interpolate(c, (side, side), mode="bilinear", antialias=True, align_corners=False)[0, 0] for c in cut]
-        stacked = torch.stack(resized)
-        crops.append(stacked if image.is_floating_point() else stacked.round().to(image.dtype))
+        cut = [image[top : top + h, left : left + w] for top, left, h, w in boxes]
+        crops.append(torch.stack([resized(part, (side, side)) for part in cut]))
     return crops
+
+
+def resized(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """(H, W) → `size`, linearly and without aliasing, in the type of the image."""
+    pixels = F.interpolate(image[None, None].float(), size, mode="bilinear", antialias=True, align_corners=False)[0, 0]
+    return pixels if image.is_floating_point() else pixels.round().to(image.dtype)
 
 
 def crop_box(shape: Sequence[int], min_scale: float, max_scale: float, draws: np.ndarray) -> tuple[int, int, int, int]:

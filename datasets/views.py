@@ -26,19 +26,28 @@ class Views(NamedTuple):
 
 def two_views(batch: dict, seed: int, policy: str, normalise: str, dtype: torch.dtype) -> Views:
     """Two augmented views of each volume of a batch (`collate_volumes`); draws are keyed by (seed, pass, index, view)."""
+    return _views(2, batch, seed, policy, normalise, dtype)
+
+
+def one_view(batch: dict, seed: int, policy: str, normalise: str, dtype: torch.dtype) -> Views:
+    """The first of `two_views`: pixels (B, N, H, W), and so on."""
+    return _views(1, batch, seed, policy, normalise, dtype)
+
+
+def _views(views: int, batch: dict, seed: int, policy: str, normalise: str, dtype: torch.dtype) -> Views:
     pixels = intensities(batch["slices"], batch["low"], batch["high"], normalise, dtype)
     on_host = batch["on_host"]
     turn, index = on_host["turn"], on_host["index"]
     chosen = choose_transforms(keys(seed, "transforms", turn, index), policy)
     # one volume at a time stays in a processor's cache; a GPU takes all at once
     some = 1 if pixels.device.type == "cpu" else len(pixels)
-    views = []
-    for view, first in itertools.product(range(2), range(0, len(pixels), some)):
+    parts = []
+    for view, first in itertools.product(range(views), range(0, len(pixels), some)):
         block = slice(first, first + some)
         of = pixels[block], *(on_host[name][block] for name in ("count", "positions", "step"))
         view_keys = keys(seed, "view", turn[block], index[block], view)
-        views.append(make_view(*of, view_keys, chosen[view, block], turn_in_plane=policy != "one"))
-    joined = [torch.cat(parts) for parts in zip(*views)]
+        parts.append(make_view(*of, view_keys, chosen[view, block], turn_in_plane=policy != "one"))
+    joined = [torch.cat(part) for part in zip(*parts)]
     return Views(standardise(joined[0], normalise), *joined[1:])
 
 
