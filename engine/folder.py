@@ -20,7 +20,7 @@ from .weights import refuse_foreign
 
 # a run may go on although these differ: they change neither what is computed nor what is written
 NOT_COMPARED = {"workers", "checkpoint_freq", "checkpoint_minutes", "timeout_minutes", "overwrite", "resume", "config"}
-NOT_COMPARED |= {"image_store", "on_bad_file", "check_data"}
+NOT_COMPARED |= {"image_store", "on_bad_file", "check_data", "evaluate"}
 # the hashes of what they name are compared instead
 PATHS = {"data_path", "volume_path", "image_path", "pretrained_path", "resnet_pretrained", "trans_pretrained", "start_from"}
 PATHS |= {"checkpoint_name", "dump_path", "log_dir", "tensorboard_name"}
