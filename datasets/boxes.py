@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .box_tables import Row, read_box_table
 from .errors import DataError
-from .files import IMAGE_ENDINGS, SPLITS, Item, has_labels, read_labels
+from .files import IMAGE_ENDINGS, SPLITS, Item, find_images, has_labels, read_labels
 from .readers import Box, merged
 from .reading import open_image, reason_of
 from .subject_splits import drawn_subjects, refuse_shared_subjects, with_splits
@@ -100,13 +100,22 @@ class _Names:
         )
 
 
-def _picture(root: Path, name: str, rows: list[Row], label: dict) -> BoxedPicture:
-    path = root / name
+def unboxed(root: str | Path) -> list[BoxedPicture]:
+    """All pictures below `root`, of any split: those in which something is to be found. Raises `DataError` as `find_boxed`."""
+    return [BoxedPicture(**vars(item), size=_size_of(item.path)) for item in find_images(root, SPLITS)]
+
+
+def _size_of(path: Path) -> tuple[int, int]:
+    """(height, width), from the header."""
     try:
         with open_image(path) as image:
-            width, height = image.size
-    except Exception as error:
+            return image.size[1], image.size[0]
+    except Exception as error:  # parsers fail in many ways
         raise DataError(f"{path} cannot be read as a picture ({reason_of(error)}); replace or remove the file.") from None
+
+
+def _picture(root: Path, name: str, rows: list[Row], label: dict) -> BoxedPicture:
+    path, (height, width) = root / name, _size_of(root / name)
     split = _only("split", name, [row.split for row in rows]) or label.get("split") or _folder_split(root, name)
     if split not in SPLITS:
         raise DataError(f"{rows[0].where}, gives {name} the split {split!r}; use train, valid, test, or nothing.")

@@ -1,0 +1,110 @@
+"""Prediction from weight files of all three downstream scripts, on made volumes and pictures."""
+
+import csv
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from conftest import make_data
+
+import finetune_classification
+import finetune_detection
+import finetune_segmentation
+import predict
+from engine.config import parse
+from engine.errors import UserError
+from models.errors import WeightsError
+
+RUN = "--arch resnet18 --precision fp32 --workers 0 --epochs 1 --evaluate none --keep last".split()
+AFFINE = np.array([[0, -0.9, 0.1, 12], [1.1, 0, 0, -40], [0, 0.1, 2.5, 7], [0, 0, 0, 1.0]])
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draws = np.random.default_rng(0)
+    Path("scans").mkdir()
+    for number in range(5):
+        label = np.zeros((20, 24, 6), np.int16)
+        label[6:12, 8:15, 2:4] = 205
+        image = draws.normal(0, 5, label.shape) + label
+        for kind, voxels in [("image", image.astype(np.int16)), ("label", label)]:
+            nibabel.save(nibabel.Nifti1Image(voxels, AFFINE), f"scans/c{number}_{kind}.nii.gz")
+    return tmp_path
+
+
+def predicted(*words):
+    predict.main(parse(predict.PredictionConfig, ["--workers", "0", "--output", "out", *words]))
+
+
+def table() -> list[dict]:
+    with open("out/predictions.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_volumes_become_label_maps_that_lie_where_they_do(here):
+    flags = [*RUN, "--data_path", "scans", "--d_model", "32", "--epoch_steps", "12", "--base_lr", "3e-3", "--context"]
+    finetune_segmentation.main(parse(finetune_segmentation.SegmentationConfig, [*flags, "--epochs", "3"]))
+    predicted("--weights", "weights/segmentation.pth", "--data_path", "scans")
+    made = sorted(path.name for path in Path("out").iterdir())
+    assert made == [f"c{number}_image.nii.gz" for number in range(5)]
+    map_, truth = nibabel.load("out/c1_image.nii.gz"), nibabel.load("scans/c1_label.nii.gz")
+    np.testing.assert_allclose(map_.affine, truth.affine, atol=1e-4)
+    found, real = map_.get_fdata(), truth.get_fdata()
+    assert set(np.unique(found)) <= {0, 205} and 2 * ((found == 205) & (real == 205)).sum() / ((found + real) / 205).sum() > 0.5
+
+
+def test_label_maps_that_are_there_are_made_again_on_request_alone(here, capsys):
+    flags = [*RUN, "--data_path", "scans", "--epoch_steps", "1"]
+    finetune_segmentation.main(parse(finetune_segmentation.SegmentationConfig, flags))
+    predicted("--weights", "weights/segmentation.pth", "--data_path", "scans")
+    Path("out/c3_image.nii.gz").unlink()
+    before = Path("out/c0_image.nii.gz").stat().st_mtime_ns
+    predicted("--weights", "weights/segmentation.pth", "--data_path", "scans")
+    assert "4 of 5 are there already" in capsys.readouterr().out and Path("out/c3_image.nii.gz").exists()
+    assert Path("out/c0_image.nii.gz").stat().st_mtime_ns == before
+    predicted("--weights", "weights/segmentation.pth", "--data_path", "scans", "--overwrite")
+    assert Path("out/c0_image.nii.gz").stat().st_mtime_ns > before
+
+
+def test_pictures_and_volumes_get_the_probabilities_that_the_network_gives_them(here):
+    make_data(here, volumes=6, images=8)
+    for flag, folder, files in [("--image_path", "images", 12), ("--data_path", "volumes", 6)]:
+        flags = [*RUN, flag, folder, "--image_size", "32", "--target_shape", "6", "24", "24", "--d_model", "32", "--overwrite"]
+        finetune_classification.main(parse(finetune_classification.ClassificationConfig, [*flags, "--batch_size", "2"]))
+        predicted("--weights", "weights/classification.pth", flag, folder)
+        rows = table()
+        assert len(rows) == files and all(Path(folder, row["path"]).exists() for row in rows)
+        shares = np.array([[float(row["p(0)"]), float(row["p(1)"])] for row in rows])
+        np.testing.assert_allclose(shares.sum(1), 1, atol=1e-5)
+        assert [row["class"] for row in rows] == [str(place) for place in shares.argmax(1)]
+
+
+def test_boxes_are_inside_their_pictures(here):
+    make_data(here, volumes=1, images=8)
+    Path("images/labels.csv").unlink()
+    names = sorted(path.relative_to("images").as_posix() for path in Path("images").rglob("*.png"))
+    rows = ["file,x,y,w,h,finding,split", *(f"{name},3,4,9,8,disc,train" for name in names)]
+    Path("images/boxes.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    flags = [*RUN, "--data_path", "images", "--side", "64", "--batch_size", "2", "--least_score", "0.01"]
+    finetune_detection.main(parse(finetune_detection.DetectionConfig, flags))
+    predicted("--weights", "weights/detection.pth", "--image_path", "images")
+    for row in table():
+        x, y, w, h = (float(row[side]) for side in "xywh")
+        assert -0.01 <= x and x + w <= 34.01 and -0.01 <= y and y + h <= 30.01 and row["finding"] == "disc"
+    assert table()
+
+
+def test_what_does_not_go_together_is_one_sentence(here):
+    with pytest.raises(UserError, match="No network is named"):
+        predicted("--data_path", "scans")
+    torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, "resnet.pth")
+    with pytest.raises(WeightsError, match=r"resnet\.pth is no such file; a weight file that finetune_segmentation\.py or"):
+        predicted("--weights", "resnet.pth", "--data_path", "scans")
+    finetune_segmentation.main(
+        parse(finetune_segmentation.SegmentationConfig, [*RUN, "--data_path", "scans", "--epoch_steps", "1"])
+    )
+    with pytest.raises(UserError, match="is a network for volumes; name their folder with --data_path"):
+        predicted("--weights", "weights/segmentation.pth", "--image_path", "scans")
