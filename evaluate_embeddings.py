@@ -1,39 +1,59 @@
-"""What frozen weights know: nearest neighbours and a linear probe of labels, effective rank, a picture of the embeddings.
+"""What frozen weights know of labels (neighbours, linear probe, retrieval, clusters), their effective rank, and pictures.
 
 Labels come from `labels.csv` at the root of a data folder (path,label[,subject][,split]) and are told apart *within* each
 collection. Every weight file stands beside two baselines: raw pixels, and the same network with random weights. Images are
 embedded by the last stage of f_intra; volumes by f_inter, or after stage 1 by the mean of f_intra over their slices.
 
 Reads    folders of images and volumes, weight files of any stage
-Writes   <output>/evaluation.json, <output>/embeddings.png
+Writes   <output>/evaluation.json; maps in embeddings.png (PCA) and embeddings_tsne.png; neighbours_<kind>_<weights>.png
 Run      python evaluate_embeddings.py --weights weights/resnet_swav2D.pth weights/swav3D.pth
 """
 
+import functools
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from rich.table import Table
-from sklearn.decomposition import PCA
 
-from datasets.files import SPLITS, Item, find_images, find_volumes, subject_of, told_apart
-from datasets.loader import once_loader
-from datasets.pictures import Pictures, WholePictureDataset, collate_pictures
-from datasets.views import picture_crops, plain_view
-from datasets.volumes import VolumeDataset, collate_volumes
+from datasets.contact_sheet import thumbnail
+from datasets.files import SPLITS, Item, find_images, find_volumes, spread, subject_of, thinned, told_apart
+from datasets.whole_files import coarse_pixels, network_input, whole_files
+from engine.clusters_and_labels import cluster_scores
 from engine.config import parse
+from engine.embedding import as_trained, computing_device, embed_files
+from engine.embedding_pictures import MapRow, draw_maps
 from engine.errors import UserError, speaking_to_people
 from engine.listing import Listing, told
-from engine.neighbours import knn_hits
-from engine.pictures import scatter
+from engine.neighbour_sheet import draw_neighbours
+from engine.neighbours import knn_hits, nearest_strangers
 from engine.probes import interval, linear_hits
-from engine.processes import autocast, computing_dtype, to_device
+from engine.projections import pca_map, tsne_map
+from engine.retrieval import retrieval_scores
 from engine.tables import cell, print_table
 from losses.collapse import rankme
 from models.pretrained import Encoders, load_encoders, random_encoders
+
+MOST_DRAWN = 2000  # points of a map, chosen by hash
+NEAREST_DRAWN = 5  # neighbours of a query
+MAPS = [
+    ("embeddings.png", pca_map, "Embeddings along the two directions of most variance (PCA). A point is a file."),
+    ("embeddings_tsne.png", tsne_map, "Embeddings by t-SNE. A point is a file; who is near counts, not how far groups are."),
+]
+SHOWN = {
+    "knn": "kNN",
+    "linear": "linear probe",
+    "map": "mAP",
+    "map_chance": "(chance)",
+    "precision_at_1": "P@1",
+    "precision_at_5": "P@5",
+    "nmi": "NMI",
+    "ari": "ARI",
+    "rankme": "RankMe",
+}
 
 
 @dataclass(kw_only=True)
@@ -42,7 +62,7 @@ class EvaluationConfig:
     data_path: str = ""  # folder of volumes ("" = none)
     image_path: str = ""  # folder of images ("" = none)
     split: Literal["all", "train", "valid", "test"] = "all"  # files of this split, by labels.csv or folder
-    output: str = "runs/evaluation"  # folder for figures and the picture
+    output: str = "runs/evaluation"  # folder for figures and pictures
     arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet50"  # random baseline when no weights are given
     d_model: int = 640  # likewise
     target_shape: tuple[int, int, int] = (64, 128, 128)  # slices, height, width that the network sees
@@ -51,6 +71,7 @@ class EvaluationConfig:
     sampling: Literal["", "da018", "da020"] = ""  # of keys ("" = as each file tells, or da018 for published ones)
     resnet_pretrained: str = ""  # file of stage 1 for weights without a ResNet (published mask_*.pth)
     neighbours: int = 10  # of the nearest-neighbour vote
+    queries: int = 12  # files whose nearest neighbours are drawn, from all collections and labels in turn (0 = none)
     batch_size: int = 16  # files at a time
     workers: int = 2  # loader processes (0 = none)
     on_bad_file: Literal["stop", "skip"] = "stop"  # skip: all files are read once before; the bad ones are left out and named
@@ -75,110 +96,98 @@ def main(config: EvaluationConfig) -> None:
     first = next(iter(trained.values()), None)
     baseline = random_encoders(first.arch if first else config.arch, first.d_model if first else config.d_model, config.seed)
 
-    rows, panels = {}, {}
+    embedded = {}
     for kind, items in [("images", images), ("volumes", volumes)]:
-        if not items:
-            continue
-        plain = as_trained(first or baseline, config)
-        embedded = {"raw pixels": raw_pixels(kind, items, plain), "random weights": embed(kind, items, baseline, plain)}
-        for name, encoders in trained.items():
-            embedded[name] = embed(kind, items, encoders, as_trained(encoders, config))
-        for name, embeddings in embedded.items():
-            rows.setdefault(name, {})[kind] = score(embeddings, items, config)
-        panels |= {f"{kind}, {name}": two_axes(embedded[name], items) for name in list(embedded)[1:]}
+        if items:
+            plain = as_trained(first or baseline, config)
+            of_kind = {"raw pixels": raw_pixels(kind, items, plain), "random weights": embed(kind, items, baseline, plain)}
+            of_kind |= {name: embed(kind, items, encoders, as_trained(encoders, config)) for name, encoders in trained.items()}
+            embedded[kind] = items, of_kind
+    figures = {name: {} for name in ("raw pixels", "random weights", *trained)}
+    for kind, (items, of_kind) in embedded.items():
+        for name, embeddings in of_kind.items():
+            figures[name][kind] = score(embeddings, items, config)
     output = Path(config.output)
-    scatter(output / "embeddings.png", panels, "first two principal components, coloured by collection")
-    (output / "evaluation.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    show(rows)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "evaluation.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    draw_planes(embedded, output)
+    sheets = draw_sheets(embedded, output, config.queries)
+    show(figures)
     if listing.left_out:
         print(told(listing.left_out))
-    print(f"wrote {output}/evaluation.json and {output}/embeddings.png")
+    print(f"wrote {output}/evaluation.json, embeddings.png, embeddings_tsne.png{''.join(f', {sheet}' for sheet in sheets)}")
 
 
-def as_trained(encoders: Encoders, config: EvaluationConfig) -> EvaluationConfig:
-    """The constants by which files are shown to these encoders: as in their training, but for what a flag names."""
-    fit = config.fit or encoders.config.get("fit", "shrink")
-    normalise = config.normalise or encoders.config.get("normalise", "robust")
-    bound = encoders.volume_encoder.slices if encoders.volume_encoder else None
-    slices, *plane = config.target_shape
-    return replace(config, fit=fit, normalise=normalise, target_shape=(bound or slices, *plane))
+def embed(kind: str, items: list[Item], encoders: Encoders, shown: EvaluationConfig) -> np.ndarray:
+    """(n, D) float32 embeddings of whole files, in the order of `items`; shown: the constants by which they are shown."""
+    encoders.to(computing_device())
+    network = encoders.embed_images if kind == "images" else encoders.embed_volumes
+    loader = whole_files(kind, items, shown)
+    return embed_files(loader, lambda batch: network(*network_input(kind, batch, shown.normalise)), shown.precision, kind)
 
 
-@torch.no_grad()
-def embed(kind: str, items: list[Item], encoders: Encoders, config: EvaluationConfig) -> np.ndarray:
-    """(n, D) float32 embeddings of whole files, in the order of `items`."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = computing_dtype(config.precision, device)
-    encoders.to(device)
-    rows = []
-    with autocast(dtype, device):
-        for batch in batches(kind, items, config, device):
-            if kind == "images":
-                rows.append(encoders.embed_images(picture_crops(batch, 0, config.normalise, torch.float32, augment=False)[0]))
-            else:
-                rows.append(encoders.embed_volumes(*plain_view(batch, config.normalise, torch.float32)))
-    return torch.cat(rows).float().cpu().numpy()
-
-
-def batches(kind: str, items: list[Item], config: EvaluationConfig, device: torch.device):
-    if kind == "images":
-        pictures = Pictures(items, whole_range=config.normalise == "imagenet")
-        dataset, collate = WholePictureDataset(pictures, config.target_shape[1:]), collate_pictures
-    else:
-        dataset, collate = VolumeDataset(items, config.target_shape, config.seed, config.fit, centred=True), collate_volumes
-    for batch in once_loader(dataset, collate, config.batch_size, config.workers):
-        yield to_device(batch, device)
-
-
-def raw_pixels(kind: str, items: list[Item], config: EvaluationConfig) -> np.ndarray:
-    """(n, 16 · 16) or (n, 8 · 16 · 16): the files themselves, averaged down to a small grid, standardised one by one."""
-    rows = []
-    config = replace(config, normalise=config.normalise.replace("imagenet", "robust"))  # one channel says it all
-    for batch in batches(kind, items, config, torch.device("cpu")):
-        if kind == "images":
-            pixels = picture_crops(batch, 0, config.normalise, torch.float32, augment=False)[0]
-            rows.append(torch.nn.functional.interpolate(pixels, size=(16, 16), mode="area").flatten(1))
-        else:
-            pixels, real = plain_view(batch, config.normalise, torch.float32)
-            for volume, slices in zip(pixels, real):
-                small = torch.nn.functional.adaptive_avg_pool3d(volume[slices][None], (8, 16, 16))
-                rows.append(small.flatten(1))
-    flat = torch.cat(rows).numpy()
-    return (flat - flat.mean(1, keepdims=True)) / (flat.std(1, keepdims=True) + 1e-6)
+def raw_pixels(kind: str, items: list[Item], shown: EvaluationConfig) -> np.ndarray:
+    """(n, 256) or (n, 2048): the files themselves, on a small grid."""
+    loader = whole_files(kind, items, shown)
+    return embed_files(loader, lambda batch: coarse_pixels(kind, batch, shown.normalise), "fp32", kind)
 
 
 def score(embeddings: np.ndarray, items: list[Item], config: EvaluationConfig) -> dict:
-    """RankMe of all embeddings; neighbours and linear probe, with 95 % intervals, of those that have a label."""
+    """RankMe of all embeddings; of those that have a label neighbours, linear probe, retrieval and clusters."""
     figures = {"files": len(items), "rankme": rankme(torch.from_numpy(embeddings)).item()}
     apart = set(told_apart(items))
     known = [i for i, item in enumerate(items) if item in apart]
-    if len(known) >= 10:
-        labels, groups = (np.array([getattr(items[i], name) for i in known]) for name in ("label", "collection"))
-        subjects = np.array([subject_of(items[i]) for i in known])
-        linear, scored = linear_hits(embeddings[known], labels, groups, subjects)
-        for name, hits in [
-            ("knn", knn_hits(embeddings[known], labels, groups, subjects, config.neighbours)),
-            ("linear", linear[scored]),
-        ]:
-            if len(hits):
-                share = float(hits.mean())
-                figures |= {name: share, f"{name}_interval": interval(share, len(hits)), "labelled": len(hits)}
-    return figures
+    if len(known) < 10:
+        return figures
+    labels, groups = (np.array([getattr(items[i], name) for i in known]) for name in ("label", "collection"))
+    subjects = np.array([subject_of(items[i]) for i in known])
+    of_labelled = embeddings[known], labels, groups
+    linear, scored = linear_hits(*of_labelled, subjects)
+    for name, hits in [("knn", knn_hits(*of_labelled, subjects, config.neighbours)), ("linear", linear[scored])]:
+        if len(hits):
+            share = float(hits.mean())
+            figures |= {name: share, f"{name}_interval": interval(share, len(hits)), "labelled": len(hits)}
+    return figures | retrieval_scores(*of_labelled, subjects) | cluster_scores(*of_labelled)
 
 
-def two_axes(embeddings: np.ndarray, items: list[Item]) -> tuple[np.ndarray, np.ndarray]:
-    points = PCA(2, random_state=0).fit_transform(embeddings) if len(items) > 2 else np.zeros((len(items), 2))
-    return points, np.array([item.collection for item in items])
+def draw_planes(embedded: dict[str, tuple[list[Item], dict[str, np.ndarray]]], output: Path) -> None:
+    """PCA and t-SNE of all but the raw pixels, a column for each; a row for each kind by collection and one by label."""
+    for name, project, title in MAPS:
+        rows = []
+        for kind, (items, of_kind) in embedded.items():
+            chosen = set(thinned(items, MOST_DRAWN))
+            places = [i for i, item in enumerate(items) if item in chosen]
+            planes = {network: project(of_kind[network][places]) for network in list(of_kind)[1:]}
+            for what in ("collection", "label"):
+                groups = np.array([getattr(items[i], what) for i in places])
+                if what == "collection" or any(groups):
+                    rows.append(MapRow(f"{kind} by {what}", planes, groups))
+        draw_maps(output / name, title, rows)
 
 
-def show(rows: dict[str, dict[str, dict]]) -> None:
-    """The figures as a table: one line a weight file."""
-    kinds = list(next(iter(rows.values())))
-    columns = [(kind, what) for kind in kinds for what in ("knn", "linear", "rankme")]
-    table = Table("embedding", *(f"{kind} {what}" for kind, what in columns), title="within-collection labels, frozen weights")
-    for name, of_kind in rows.items():
-        table.add_row(name, *(cell(of_kind[kind], what) for kind, what in columns))
-    print_table(table)
+def draw_sheets(embedded: dict[str, tuple[list[Item], dict[str, np.ndarray]]], output: Path, queries: int) -> list[str]:
+    """A picture for each kind and network: the same queries, and what lies nearest to them. The names of the pictures."""
+    drawn = []
+    for kind, (items, of_kind) in embedded.items() if queries else ():
+        place = {item: i for i, item in enumerate(items)}
+        chosen = sorted(spread(items, queries), key=lambda item: (item.collection, item.label, item.name))
+        asked, subjects = np.array([place[item] for item in chosen]), np.array([subject_of(item) for item in items])
+        picture = functools.cache(functools.partial(thumbnail, volume=kind == "volumes"))
+        for network in list(of_kind)[1:]:
+            drawn.append(f"neighbours_{kind}_{network.translate(str.maketrans('/ ', '-_'))}.png")
+            found = nearest_strangers(of_kind[network], subjects, asked, NEAREST_DRAWN)
+            draw_neighbours(output / drawn[-1], f"Nearest {kind} by {network}", items, asked, found, picture)
+    return drawn
+
+
+def show(figures: dict[str, dict[str, dict]]) -> None:
+    """A table for each kind: one line a weight file."""
+    for kind in next(iter(figures.values())):
+        title = f"{kind}: frozen weights, labels within each collection"
+        table = Table("embedding", *SHOWN.values(), title=title)
+        for name, of_kind in figures.items():
+            table.add_row(name, *(cell(of_kind[kind], what) for what in SHOWN))
+        print_table(table)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import os
 import stat
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,6 +124,21 @@ def thinned(items: list[Item], most: int) -> list[Item]:
     """At most `most` of the items, in their order, chosen by a hash of their names, so that every collection has its share."""
     chosen = sorted(items, key=lambda item: hash_of(item.name, "thinned"))[:most]
     return sorted(chosen, key=lambda item: item.name)
+
+
+def spread(items: list[Item], most: int) -> list[Item]:
+    """At most `most` of the items, of all collections in turn and, within each, of all labels; chosen by hash of the names."""
+    hashed = sorted(items, key=lambda item: hash_of(item.name, "spread"))
+    by_label = _in_turn(hashed, lambda item: (item.collection, item.label))
+    return _in_turn(by_label, lambda item: item.collection)[:most]
+
+
+def _in_turn(items: list[Item], group: Callable[[Item], Hashable]) -> list[Item]:
+    """The first of each group, then the second of each, and so on."""
+    seen, turns = Counter(), {}
+    for item in items:
+        turns[item], seen[group(item)] = seen[group(item)], seen[group(item)] + 1
+    return sorted(items, key=turns.get)
 
 
 def summary(items: list[Item], what: str, count: int, depths: Sequence[int] = ()) -> dict:

@@ -11,6 +11,8 @@ def cell(figures: dict, what: str) -> str:
         return "–"
     if what == "rankme":
         return f"{figures[what]:.1f}"
+    if f"{what}_interval" not in figures:
+        return f"{figures[what]:.2f}" if what in ("nmi", "ari") else f"{100 * figures[what]:.1f} %"
     low, high = figures[f"{what}_interval"]
     return f"{100 * figures[what]:.1f} % ({100 * low:.0f}–{100 * high:.0f})"
 

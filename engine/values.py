@@ -10,7 +10,7 @@ ABOVE_ZERO = """epochs batch_size image_batch_size base_lr checkpoint_freq targe
     surface_tolerance side proposals image_size""".split()
 NOT_BELOW_ZERO = """final_lr start_warmup clip_grad wd warmup_epochs workers probed_files queue_length slice_queue_length
     epoch_queue_starts freeze_prototypes_niters intra_weight mask_weight cached_views checkpoint_minutes
-    processes largest least_content spacing pretrained_rate labelled dice_weight""".split()
+    processes largest least_content spacing pretrained_rate labelled dice_weight queries""".split()
 SHARES = "mask_ratio min_scale_crops max_scale_crops image_min_scale".split()  # above 0, at most 1
 RULES = [
     (ABOVE_ZERO, lambda value: value > 0, "above 0"),
