@@ -31,7 +31,7 @@ from engine.listing import Listing, told
 from engine.neighbour_sheet import draw_neighbours
 from engine.neighbours import knn_hits, nearest_strangers
 from engine.probes import interval, linear_hits
-from engine.projections import pca_map, tsne_map
+from engine.projections import principal_components, tsne_map
 from engine.retrieval import retrieval_scores
 from engine.tables import cell, print_table
 from losses.collapse import rankme
@@ -40,8 +40,16 @@ from models.pretrained import Encoders, load_encoders, random_encoders
 MOST_DRAWN = 2000  # points of a map, chosen by hash
 NEAREST_DRAWN = 5  # neighbours of a query
 MAPS = [
-    ("embeddings.png", pca_map, "Embeddings along the two directions of most variance (PCA). A point is a file."),
-    ("embeddings_tsne.png", tsne_map, "Embeddings by t-SNE. A point is a file; who is near counts, not how far groups are."),
+    (
+        "embeddings.png",
+        principal_components,
+        "PCA: a point is a file, at its place along the\ntwo directions in which embeddings differ most",
+    ),
+    (
+        "embeddings_tsne.png",
+        tsne_map,
+        "t-SNE: a point is a file; files side by side are alike,\nhow far apart groups lie means nothing",
+    ),
 ]
 SHOWN = {
     "knn": "kNN",
@@ -176,7 +184,7 @@ def draw_sheets(embedded: dict[str, tuple[list[Item], dict[str, np.ndarray]]], o
         for network in list(of_kind)[1:]:
             drawn.append(f"neighbours_{kind}_{network.translate(str.maketrans('/ ', '-_'))}.png")
             found = nearest_strangers(of_kind[network], subjects, asked, NEAREST_DRAWN)
-            draw_neighbours(output / drawn[-1], f"Nearest {kind} by {network}", items, asked, found, picture)
+            draw_neighbours(output / drawn[-1], f"Nearest {kind}, by {network}", items, asked, found, picture)
     return drawn
 
 

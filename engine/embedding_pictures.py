@@ -37,7 +37,7 @@ def draw_maps(path: Path, title: str, rows: list[MapRow]) -> None:
         _legend(of_row[-1], groups, colours)
     for axis, name in zip(axes[0], rows[0].panels):
         axis.set_title(name, parse_math=False)
-    figure.suptitle(title)
+    figure.suptitle(title, fontsize="medium")
     figure.savefig(path, dpi=110)
 
 
@@ -57,6 +57,8 @@ def _legend(axis: Axes, groups: np.ndarray, colours: dict[str, object]) -> None:
     for group, colour in colours.items():
         shown = group.encode("utf-8", "replace").decode()  # names that are no UTF-8 have letters that no font has
         axis.scatter([], [], s=28, color=colour, label=f"{many[group]} {shown}")
-    legend = axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize="small")
+    legend = axis.legend(
+        loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize="small", title="files", alignment="left"
+    )
     for text in legend.get_texts():
         text.set_parse_math(False)

@@ -10,10 +10,12 @@ from PIL import Image, ImageDraw, ImageFont
 BESIDE = 2  # queries in a line of the sheet
 SIDE, FRAME, MARGIN, LINE = 128, 4, 10, 15  # pixels: of a thumbnail, around it, between cells, of a line of text
 LINES = 4  # of text below a thumbnail
-GREEN, RED, GREY, BLACK, WHITE = (20, 130, 50), (205, 30, 30), (150, 150, 150), (0, 0, 0), (255, 255, 255)
+GREEN, RED = (20, 130, 50), (205, 30, 30)
+BLACK, GREY, PALE, WHITE = (0, 0, 0), (140, 140, 140), (232, 232, 232), (255, 255, 255)
 LEGEND = (
-    "Each row: a query (black), then its nearest files of other subjects, of all collections, by cosine.",
-    "✓ green: same collection and label.  ✗ red: another label or another collection.  Grey: a label is not known.",
+    "A query (black frame) and, right of it, the files of other subjects that lie nearest to it, in all collections.",
+    "Green ✓: same collection and label.  Red ✗: another label, or another collection.  Grey: a label is not known.",
+    "Volumes are shown by their middle slice.",
 )
 Thumbnail = Callable[[Path], np.ndarray | None]
 
@@ -56,7 +58,7 @@ def _draw_file(
 ) -> None:
     x, y = corner
     edge = SIDE + 2 * FRAME
-    draw.rectangle((x, y, x + edge - 1, y + edge - 1), WHITE, colour, FRAME)
+    draw.rectangle((x, y, x + edge - 1, y + edge - 1), PALE, colour, FRAME)
     pixels = thumbnail(item.path)
     if pixels is None:
         draw.text((x + edge / 2, y + edge / 2), "cannot be read", GREY, font, anchor="mm")

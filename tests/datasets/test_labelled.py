@@ -1,9 +1,10 @@
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from datasets.files import Item, thinned
+from datasets.files import Item, spread, thinned
 from datasets.labelled import held_out, labelled_volumes
 
 
@@ -45,6 +46,15 @@ def test_thinning_out_leaves_a_quarter_held_out_and_each_collection_its_share():
     chosen = thinned(items, 400)
     assert held_out(chosen).mean() == pytest.approx(0.25, abs=0.08)
     assert np.mean([item.collection == "a" for item in chosen]) == pytest.approx(0.5, abs=0.1)
+
+
+def test_few_files_are_spread_over_collections_and_within_them_over_labels():
+    many = [("a", "x", 900), ("a", "y", 90), ("a", "z", 2), ("b", "x", 5), ("c", "", 1)]
+    items = [Item(None, f"{c}/{label}{i}.npy", c, label) for c, label, count in many for i in range(count)]
+    chosen = spread(items, 9)
+    assert Counter(item.collection for item in chosen) == {"a": 4, "b": 4, "c": 1}
+    assert Counter(item.label for item in chosen if item.collection == "a").keys() == {"x", "y", "z"}
+    assert spread(items[::-1], 9) == chosen and set(chosen) < set(spread(items, 20)) and len(spread(items, 2000)) == 998
 
 
 def test_a_train_folder_without_valid_files_is_split_by_subjects():

@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.neighbors import NearestNeighbors
 from test_probes import clusters
 
-from engine.neighbours import held_out_share, knn_hits
+from engine.neighbours import held_out_share, knn_hits, nearest_strangers, similarities
 
 
 def test_knn_equals_scikit_learns_where_subjects_are_files():
@@ -43,3 +46,32 @@ def test_a_held_out_row_is_not_told_by_its_own_subject():
     labels, subjects = np.repeat(rng.integers(0, 2, 200), 2), np.repeat(np.arange(200), 2)
     share = held_out_share(embeddings, labels, np.zeros(400), subjects, np.arange(400) % 2 == 0, k=1)
     assert share == pytest.approx(0.5, abs=0.12)
+
+
+def test_rows_are_compared_block_by_block_with_the_same_result(monkeypatch):
+    embeddings, labels, groups, subjects = clusters(spread=1.0)
+    subjects = subjects // 2
+    whole = knn_hits(embeddings, labels, groups, subjects)
+    for block in (1, 100, 333):
+        monkeypatch.setattr("engine.neighbours.BLOCK", block)
+        assert np.array_equal(knn_hits(embeddings, labels, groups, subjects), whole)
+        assert sum(len(similar) for _, similar in similarities(embeddings, subjects)) == 60
+
+
+@given(st.integers(0, 2**31), st.integers(1, 8))
+@settings(max_examples=20, deadline=None)
+def test_the_nearest_strangers_are_those_that_scikit_learn_finds_and_never_of_the_same_subject(seed, k):
+    rng = np.random.default_rng(seed)
+    subjects = rng.integers(0, 12, 40)
+    embeddings = rng.normal(size=(12, 6))[subjects] + 1e-3 * rng.normal(size=(40, 6))  # files of a subject are almost equal
+    asked = rng.permutation(40)[:5]
+    for row, (near, cosines) in zip(asked, nearest_strangers(embeddings, subjects, asked, k)):
+        others = np.flatnonzero(subjects != subjects[row])
+        search = NearestNeighbors(n_neighbors=k, metric="cosine").fit(embeddings[others])
+        distances, found = search.kneighbors(embeddings[[row]])
+        assert np.array_equal(near, others[found[0]]) and cosines == pytest.approx(1 - distances[0])
+
+
+def test_a_row_with_fewer_strangers_than_asked_for_has_those():
+    [(near, cosines)] = nearest_strangers(np.eye(3)[[0, 0, 1]], np.array(["s", "s", "t"]), np.array([0]), 5)
+    assert near.tolist() == [2] and cosines.tolist() == [0]

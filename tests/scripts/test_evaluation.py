@@ -1,11 +1,14 @@
 import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from engine.config import parse
+from engine.embedding import as_trained
 from engine.errors import UserError
-from evaluate_embeddings import EvaluationConfig, as_trained, main
+from evaluate_embeddings import EvaluationConfig, main
 from models.errors import WeightsError
 from models.pretrained import load_encoders
 from tests import released_files as released
@@ -43,7 +46,25 @@ def test_published_weights_are_scored_beside_others(files, data, tmp_path):
     main(parse(EvaluationConfig, [*words, "--resnet_pretrained", str(files / "resnet_swav2D.pth")]))
     rows = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
     assert set(rows) == {"raw pixels", "random weights", *names}
-    assert all(0 <= rows[name]["volumes"]["knn"] <= 1 for name in names)
+    for figures in (rows[name][kind] for name in rows for kind in ("images", "volumes")):
+        shares = ("knn", "linear", "map", "map_chance", "precision_at_1", "precision_at_5", "nmi")
+        assert all(0 <= figures[name] <= 1 for name in shares) and -1 <= figures["ari"] <= 1
+        assert figures["queries"] + figures["queries_left_out"] == figures["files"]
+    sheets = {path.name for path in tmp_path.glob("neighbours_*.png")}
+    assert sheets == {f"neighbours_{kind}_{n}.png" for kind in ("images", "volumes") for n in ["random_weights", *names]}
+    assert (tmp_path / "embeddings.png").exists() and (tmp_path / "embeddings_tsne.png").exists()
+
+
+def test_files_without_labels_in_no_collection_are_ranked_and_drawn_but_not_scored(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(5):
+        Image.fromarray(rng.integers(0, 255, (20, 20)).astype(np.uint8)).save(tmp_path / f"{number}.png")
+    words = ["--image_path", str(tmp_path), "--output", str(tmp_path / "out"), "--arch", "resnet18", "--workers", "0"]
+    main(parse(EvaluationConfig, [*words, "--target_shape", "8", "24", "24", "--queries", "2"]))
+    rows = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
+    assert set(rows["raw pixels"]["images"]) == {"files", "rankme"}
+    names = {"evaluation.json", "embeddings.png", "embeddings_tsne.png", "neighbours_images_random_weights.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
 
 
 def test_a_file_that_holds_no_weights_ends_it_before_anything_is_written(tmp_path, data):
