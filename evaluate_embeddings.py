@@ -37,7 +37,7 @@ from engine.tables import cell, print_table
 from losses.collapse import rankme
 from models.pretrained import Encoders, load_encoders, random_encoders
 
-MOST_DRAWN = 2000  # points of a map, chosen by hash
+MOST_DRAWN = 1000  # points of a map, chosen by hash
 NEAREST_DRAWN = 5  # neighbours of a query
 MAPS = [
     (
@@ -55,7 +55,7 @@ SHOWN = {
     "knn": "kNN",
     "linear": "linear probe",
     "map": "mAP",
-    "map_chance": "(chance)",
+    "map_chance": "mAP by chance",
     "precision_at_1": "P@1",
     "precision_at_5": "P@5",
     "nmi": "NMI",
@@ -123,7 +123,7 @@ def main(config: EvaluationConfig) -> None:
     show(figures)
     if listing.left_out:
         print(told(listing.left_out))
-    print(f"wrote {output}/evaluation.json, embeddings.png, embeddings_tsne.png{''.join(f', {sheet}' for sheet in sheets)}")
+    print(f"wrote, into {output}: {', '.join(['evaluation.json', *(name for name, *_ in MAPS), *sheets])}")
 
 
 def embed(kind: str, items: list[Item], encoders: Encoders, shown: EvaluationConfig) -> np.ndarray:
@@ -165,11 +165,12 @@ def draw_planes(embedded: dict[str, tuple[list[Item], dict[str, np.ndarray]]], o
         for kind, (items, of_kind) in embedded.items():
             chosen = set(thinned(items, MOST_DRAWN))
             places = [i for i, item in enumerate(items) if item in chosen]
+            share = f"\n({len(places)} of {len(items)} files)" if len(places) < len(items) else ""
             planes = {network: project(of_kind[network][places]) for network in list(of_kind)[1:]}
             for what in ("collection", "label"):
                 groups = np.array([getattr(items[i], what) for i in places])
                 if what == "collection" or any(groups):
-                    rows.append(MapRow(f"{kind} by {what}", planes, groups))
+                    rows.append(MapRow(f"{kind} by {what}{share}", planes, groups))
         draw_maps(output / name, title, rows)
 
 
@@ -184,7 +185,8 @@ def draw_sheets(embedded: dict[str, tuple[list[Item], dict[str, np.ndarray]]], o
         for network in list(of_kind)[1:]:
             drawn.append(f"neighbours_{kind}_{network.translate(str.maketrans('/ ', '-_'))}.png")
             found = nearest_strangers(of_kind[network], subjects, asked, NEAREST_DRAWN)
-            draw_neighbours(output / drawn[-1], f"Nearest {kind}, by {network}", items, asked, found, picture)
+            title = f"Nearest {kind}{' (their middle slices)' if kind == 'volumes' else ''}, by {network}"
+            draw_neighbours(output / drawn[-1], title, items, asked, found, picture)
     return drawn
 
 

@@ -15,7 +15,6 @@ BLACK, GREY, PALE, WHITE = (0, 0, 0), (140, 140, 140), (232, 232, 232), (255, 25
 LEGEND = (
     "A query (black frame) and, right of it, the files of other subjects that lie nearest to it, in all collections.",
     "Green ✓: same collection and label.  Red ✗: another label, or another collection.  Grey: a label is not known.",
-    "Volumes are shown by their middle slice.",
 )
 Thumbnail = Callable[[Path], np.ndarray | None]
 
@@ -41,7 +40,7 @@ def draw_neighbours(
         _draw_file(sheet, draw, font, (x, y), items[query], thumbnail, "query", BLACK)
         for column, (other, cosine) in enumerate(zip(near, cosines), 1):
             mark, colour = _verdict(items[query], items[other])
-            about = f"{mark} cosine {cosine:.3f}".strip()
+            about = f"{mark} cosine {cosine:.4f}".strip()
             _draw_file(sheet, draw, font, (x + column * wide, y), items[other], thumbnail, about, colour)
     sheet.save(path)
 

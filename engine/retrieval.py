@@ -66,7 +66,7 @@ def ranking_scores(similar: np.ndarray, relevant: np.ndarray, others: np.ndarray
 
     → average precision, precision at 1 and at 5 (of as many as are ranked, where these are fewer), each (b,).
     """
-    order = np.argsort(-similar, axis=1, kind="stable")
+    order = np.argsort(-similar, axis=1)  # which of equals comes first changes nothing
     ranked = np.take_along_axis(similar, order, 1)
     hits = np.take_along_axis(relevant, order, 1)
     first, last = _runs_of_equals(ranked)
