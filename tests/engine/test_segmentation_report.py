@@ -43,6 +43,12 @@ def test_means_count_what_was_missed_and_invented_but_nothing_that_is_absent(tmp
     assert low == 0 and high == pytest.approx(0.575)  # subject p2 alone, p1 alone
 
 
+def test_a_class_that_is_absent_from_a_volume_leaves_its_mean_to_the_others(tmp_path):
+    volume = CaseScores(1, "a", "p", "test", [row(1, 0.8), row(2, NAN, "absent")])
+    assert volume.dice == 0.8
+    assert write_report(tmp_path, [volume], ["atrium", "wall"], 2.0)["test"]["mean"]["dice"]["value"] == 0.8
+
+
 def test_seeds_are_averaged_and_their_deviation_is_told(tmp_path):
     found = write_report(tmp_path, cases(1) + cases(2, gain=0.1), ["atrium", "wall"], 2.0)["test"]
     dice = found["classes"]["atrium"]["dice"]

@@ -23,8 +23,13 @@ TOLERANCES = st.sampled_from([0.0, 1.0, 1.25, 2.5])
 
 @st.composite
 def label_maps(draw, classes=2):
+    """Two maps of scattered voxels, and in each a box of one class, which has an inside."""
     shape = draw(st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 4)))
-    return [draw(arrays(np.uint8, shape, elements=st.integers(0, classes), fill=st.just(0))) for _ in range(2)]
+    maps = [draw(arrays(np.uint8, shape, elements=st.integers(0, classes), fill=st.just(0))) for _ in range(2)]
+    for labels in maps:
+        begins = [draw(st.integers(0, side)) for side in shape]
+        labels[tuple(slice(begin, draw(st.integers(begin, side))) for begin, side in zip(begins, shape))] = 1
+    return maps
 
 
 def surface(mask):
