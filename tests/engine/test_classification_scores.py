@@ -46,7 +46,7 @@ def sklearns(labels, probabilities, weights):
         }
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(classified())
 def test_scores_of_weighted_cases_are_those_of_scikit_learn(case):
     labels, probabilities, weights = case
@@ -56,7 +56,7 @@ def test_scores_of_weighted_cases_are_those_of_scikit_learn(case):
         assert found == pytest.approx(expected, abs=1e-12) or (np.isnan(found) and expected == 0 and name == "f1"), name
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(classified())
 def test_the_auc_of_weighted_cases_is_that_of_scikit_learn_or_not_defined(case):
     labels, probabilities, weights = case
@@ -80,7 +80,7 @@ def test_the_macro_auc_is_scikit_learns_one_against_the_rest():
     assert found == pytest.approx(metrics.roc_auc_score(labels, probabilities, multi_class="ovr"))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(classified())
 def test_a_case_of_weight_two_is_the_case_twice(case):
     labels, probabilities, weights = case

@@ -70,8 +70,8 @@ def test_label_maps_that_are_there_are_made_again_on_request_alone(here, capsys)
 
 
 def test_pictures_and_volumes_get_the_probabilities_that_the_network_gives_them(here):
-    make_data(here, volumes=6, images=8)
-    for flag, folder, files in [("--image_path", "images", 12), ("--data_path", "volumes", 6)]:
+    make_data(here, volumes=10, images=8)
+    for flag, folder, files in [("--image_path", "images", 12), ("--data_path", "volumes", 10)]:
         flags = [*RUN, flag, folder, "--image_size", "32", "--target_shape", "6", "24", "24", "--d_model", "32", "--overwrite"]
         finetune_classification.main(parse(finetune_classification.ClassificationConfig, [*flags, "--batch_size", "2"]))
         predicted("--weights", "weights/classification.pth", flag, folder)
