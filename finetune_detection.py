@@ -47,7 +47,7 @@ class DetectionConfig(FinetuneConfig):
     intensity_jitter: float = 0.2  # brightness and contrast are 1 ± this
     flip: bool = False  # mirror pictures left to right; never for chests, in which the side of the heart is a finding
     # detector
-    proposals: int = 512  # of a picture, that the second stage learns from in a step: fewer need less memory and time
+    proposals: int = 500  # of a picture, that the second stage learns from in a step (it judges twice as many)
     least_score: float = 0.05  # found boxes below it are dropped
     # optimisation
     epochs: int = 30  # passes over the training pictures

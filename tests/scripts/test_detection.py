@@ -21,7 +21,7 @@ SCRIPT = Path(__file__).parents[2] / "finetune_detection.py"
 SMALL = "--arch resnet18 --side 64 --proposals 32 --batch_size 4 --workers 0 --precision fp32 --warmup_epochs 0".split()
 
 
-COUNTS = {"train": 8, "valid": 4, "test": 4}
+COUNTS = {"train": 8, "valid": 2, "test": 4}
 
 
 def make_radiographs(root: Path, counts: dict[str, int] = COUNTS, side: int = 64) -> None:
@@ -66,15 +66,15 @@ def logged(folder):
 
 
 def test_a_short_run_learns_and_writes_what_prediction_needs(radiographs, tmp_path):
-    learn(radiographs, "--epochs", 3, "--score_every", 2, "--evaluate", "both", "--base_lr", 5e-4)
+    learn(radiographs, "--epochs", 2, "--score_every", 2, "--evaluate", "both", "--base_lr", 5e-4)
     folder = tmp_path / "runs/finetune_detection"
     losses = [line["loss"] for line in logged(folder)]
     assert losses[-1] < losses[0]
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    assert results["pictures"] == {"train": 8, "valid": 4, "test": 4} and results["epoch"] in (2, 3)
-    assert set(results["test"]["findings"]) == {"bright", "dark"} and results["valid"]["boxes"] == 6
+    assert results["pictures"] == {"train": 8, "valid": 2, "test": 4} and results["epoch"] == 2
+    assert set(results["test"]["findings"]) == {"bright", "dark"} and results["valid"]["boxes"] == 3
     rows = list(csv.DictReader((folder / "cases.csv").read_text(encoding="utf-8").splitlines()))
-    assert [row["split"] for row in rows] == ["valid"] * 4 + ["test"] * 4
+    assert [row["split"] for row in rows] == ["valid"] * 2 + ["test"] * 4
     weights = read_downstream("weights/detection.pth", "detection")
     assert weights.about["findings"] == ["bright", "dark"]
     assert (weights.about["side"], weights.about["normalise"], weights.about["method"]) == (64, "robust", "random")
