@@ -123,8 +123,8 @@ def _picture(root: Path, name: str, rows: list[Row], label: dict) -> BoxedPictur
     drawn = [(row.reader, row.finding, _placed(row, (height, width))) for row in rows if row.box]
     several = len({row.reader for row in rows}) > 1
     truth = merged(drawn) if several else [(finding, box) for _, finding, box in drawn]
-    parts = name.split("/")
-    collection = parts[-2] if len(parts) > 1 else ""
+    inner = name.split("/")[1 if _folder_split(root, name) else 0 :]
+    collection = inner[0] if len(inner) > 1 else ""
     boxes, findings = tuple(box for _, box in truth), tuple(finding for finding, _ in truth)
     return BoxedPicture(path, name, collection, "", subject, split, (height, width), boxes, findings)
 
