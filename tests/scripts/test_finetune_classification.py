@@ -153,14 +153,13 @@ def test_a_run_that_was_stopped_ends_with_the_bits_of_one_that_was_not(what, dat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [["--image_path"], ["--data_path"], ["--image_path", "--tune", "linear"]])
-def test_one_and_two_processes_learn_and_tell_the_same_in_float64(words, data, here):
-    path = data / ("images" if words[0] == "--image_path" else "volumes")
+@pytest.mark.parametrize("what, how", [(images, "full"), (volumes, "full"), (images, "linear")])
+def test_one_and_two_processes_learn_and_tell_the_same_in_float64(what, how, data, here):
     common = [
         *SMALL,
-        words[0],
-        path,
-        *words[1:],
+        *what(data),
+        "--tune",
+        how,
         "--precision",
         "fp64",
         "--epochs",
