@@ -20,13 +20,13 @@ import numpy as np
 import torch
 
 from datasets.classification import Shown, targets_of
-from datasets.classified import Classified, dealt, drawn_subjects, find_classified
+from datasets.classified import dealt, drawn_in_each_class, find_classified
 from datasets.files import Item, subject_of
 from engine.classification_report import Predictions, show, write_report
 from engine.classification_scores import reliability, scores_of
 from engine.config import FinetuneConfig
 from engine.errors import UserError
-from engine.finetuning import Best, runs_of
+from engine.finetuning import Best, judged_splits, refuse_empty, runs_of
 from engine.pictures import reliability_diagrams
 from engine.processes import autocast, of_first
 from engine.run import launch, start
@@ -84,8 +84,10 @@ def fine_tune(config: ClassificationConfig) -> tuple[Classifier, tuple[str, ...]
     what = "volumes" if config.data_path else "images"
     files = run.find(find_classified, config.data_path or config.image_path, what == "volumes", config.labels, config.columns)
     data = dealt(files)
-    run.warn(missing_splits(config, data))
-    learned = drawn_subjects(data.train, config.labelled, config.seed)
+    refuse_empty({split: getattr(data, split) for split in ("train", "valid", "test")}, config.evaluate)
+    if config.keep == "best" and not has_classes(data.valid):
+        run.say("warning: the validation split has not two classes: the weights of the last epoch are kept, best or not.")
+    learned = drawn_in_each_class(data.train, config.labelled, config.seed)
     encoders = start_weights(config, run, what)
     shown = as_trained(config, encoders, what)
     dealt_out = {"batch_size": config.batch_size, "workers": config.workers, "rank": run.rank, "world": run.world}
@@ -130,7 +132,7 @@ def fine_tune(config: ClassificationConfig) -> tuple[Classifier, tuple[str, ...]
     if config.keep == "best":
         best.restore()
     predictions = []
-    for split in judged_splits(config):
+    for split in judged_splits(config.evaluate):
         items = getattr(data, split)
         told = judged(items, what=f"judging the {split} split")
         names, subjects = [item.name for item in items], [subject_of(item) for item in items]
@@ -151,23 +153,9 @@ def report(folder: Path, predictions: list[Predictions], classes: tuple[str, ...
     reliability_diagrams(folder / "reliability.png", panels, "how often answers are right, by how sure they are")
 
 
-def judged_splits(config: ClassificationConfig) -> tuple[str, ...]:
-    return {"both": ("valid", "test"), "none": ()}.get(config.evaluate, (config.evaluate,))
-
-
 def has_classes(items: list[Item]) -> bool:
     """Whether there are two classes to be told apart."""
     return len({item.label for item in items}) > 1
-
-
-def missing_splits(config: ClassificationConfig, data: Classified) -> str | None:
-    """What is said where the validation split does not choose. Raises `UserError` where files to be judged on are missing."""
-    for split in judged_splits(config):
-        if not getattr(data, split):
-            raise UserError(f"No file is of the {split} split, on which --evaluate {config.evaluate} judges; name another one.")
-    if config.keep == "best" and not has_classes(data.valid):
-        return "warning: the validation split has not two classes: the weights of the last epoch are kept, best or not."
-    return None
 
 
 def start_weights(config: ClassificationConfig, run, what: str) -> Encoders:

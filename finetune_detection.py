@@ -21,7 +21,7 @@ from engine.config import FinetuneConfig
 from engine.detection_results import Judged, gathered, write_mean, write_results
 from engine.detection_scores import Boxes, detection_scores
 from engine.errors import UserError
-from engine.finetuning import Best, runs_of
+from engine.finetuning import Best, judged_splits, refuse_empty, runs_of
 from engine.processes import of_first
 from engine.run import Run, launch, start
 from models.detector import BACKBONE, Detector, make_detector
@@ -98,8 +98,7 @@ def learn(config: DetectionConfig) -> dict:
 
     if config.keep == "best":
         best.restore()
-    wanted = {"both": ("valid", "test"), "none": ()}.get(config.evaluate, (config.evaluate,))
-    shown = {split: judge(run, detector, judged[split], about["normalise"], config) for split in wanted}
+    shown = {split: judge(run, detector, judged[split], about["normalise"], config) for split in judged_splits(config.evaluate)}
     told = {"seed": config.seed, "started_from": config.start_from, "method": about["method"], "tune": config.tune}
     told |= {"kept": config.keep, "epoch": best.epoch + 1 if config.keep == "best" else config.epochs}
     told |= {"pictures": {split: len(items) for split, items in zip(SPLIT_NAMES, splits)}}
@@ -128,11 +127,7 @@ def refuse_unusable(config: DetectionConfig, splits: dict[str, list]) -> None:
     """Raises `UserError` for what the constants ask for and the data or the weights do not give."""
     if config.tune == "frozen" and not config.start_from:
         raise UserError("--tune frozen leaves a random ResNet as it is; name pretrained weights with --start_from.")
-    for split in SPLIT_NAMES[1:]:
-        if config.evaluate in (split, "both") and not splits[split]:
-            raise UserError(
-                f"--evaluate {config.evaluate} needs pictures of split {split}, of which there are none; name another."
-            )
+    refuse_empty(splits, config.evaluate)
     if config.keep == "best" and not any(picture.boxes for picture in splits["valid"]):
         raise UserError("--keep best needs boxes in the split valid, of which there are none; use --keep last.")
 

@@ -14,13 +14,14 @@ from typing import Literal
 
 import numpy as np
 
-from datasets.cases import Case, chosen_subjects, deal_splits, find_cases
+from datasets.cases import Case, deal_splits, find_cases
 from datasets.label_map import LabelMap
 from datasets.loader import endless_loader, once_loader
 from datasets.plane import size_for, taken_back
 from datasets.scans import read_label, read_scan
 from datasets.segmentation import SliceWindows, WholeCases, collate_whole, collate_windows
 from datasets.segmentation_views import labelled_view, whole_view
+from datasets.subject_splits import drawn_subjects
 from engine.config import FinetuneConfig
 from engine.finetuning import Best, judged_splits, refuse_empty, runs_of
 from engine.pictures import outlines
@@ -75,7 +76,7 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
     run = start(config, __file__)
     patterns = config.image_pattern, config.label_pattern, config.subject_pattern
     found = run.find(find_cases, config.data_path, *patterns, True, config.manifest)
-    cases = deal_splits(found, config.valid_cases, config.test_cases, config.seed)
+    cases = deal_splits(found, config.valid_cases, config.test_cases)
     split = {name: [case for case in cases if case.split == name] for name in ("train", "valid", "test")}
     refuse_empty(split, config.evaluate)
     if config.classes:
@@ -83,7 +84,7 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
         label_map.refuse_absent(split["train"])
     else:
         label_map = LabelMap.found_in(split["train"])
-    learned = chosen_subjects(split["train"], config.labelled, config.seed)
+    learned = drawn_subjects(split["train"], config.labelled, config.seed)
 
     path, resnet = (run.input(name) if name else "" for name in (config.start_from, config.resnet_pretrained))
     made_of = config.arch, config.d_model, config.context, config.sampling

@@ -119,9 +119,12 @@ def wait_for_a_moment(child, phase, wanted: int | None, folder: Path, seconds: f
     wanted: a phase, None for the time after `seconds`; full: an epoch that has had its share of kills.
     """
     deadline = time.monotonic() + seconds
+    epoch, look_again = epochs_done(folder), 0.0
     while child.is_alive():
-        epoch = epochs_done(folder)
-        if epoch != full and (phase.value == wanted or time.monotonic() > deadline + 30 * (wanted is not None)):
+        now = time.monotonic()
+        if now > look_again:  # a look at the file takes longer than many a phase
+            epoch, look_again = epochs_done(folder), now + 0.02
+        if epoch != full and (phase.value == wanted or now > deadline + 30 * (wanted is not None)):
             return epoch
         time.sleep(0.0005)
     return epochs_done(folder)

@@ -11,7 +11,7 @@ from .errors import DataError
 from .files import IMAGE_ENDINGS, SPLITS, Item, find_images, has_labels, read_labels
 from .readers import Box, merged
 from .reading import open_image, reason_of
-from .subject_splits import drawn_subjects, refuse_shared_subjects, with_splits
+from .subject_splits import drawn_subjects, with_splits
 
 SPARE = 1.0  # pixels that a box may stand out by, from rounding; it is cut there
 SAME_SHAPE = 0.02  # by how much two sides may shrink differently, where a picture is smaller than the table says
@@ -54,9 +54,8 @@ def find_boxed(
     _refuse_unknown(pictures, set(findings), folder)
     pictures = [_of_findings(picture, set(findings)) for picture in pictures]
     pictures = with_splits(sorted(pictures, key=lambda picture: picture.name))
-    refuse_shared_subjects(pictures)
     train, valid, test = ([p for p in pictures if p.split == split] for split in SPLITS[1:])
-    train = drawn_subjects(train, labelled, seed) if labelled else train
+    train = drawn_subjects(train, labelled, seed)
     if not any(picture.boxes for picture in train):
         raise DataError(
             f"{folder} has no box on any of {len(train)} picture(s) of split train; nothing can be learned from it."

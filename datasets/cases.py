@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from .errors import DataError
-from .files import SPLITS, VOLUME_ENDINGS, hash_of, subject_of
+from .files import SPLITS, VOLUME_ENDINGS
 from .foreign import shape_in
 from .identity import ARCHIVES
 from .pairing import by_custom, by_patterns, is_of_test, subject_guessed
+from .subject_splits import with_splits
 
 MANIFEST = "cases.csv"  # image,label[,subject][,split]
-SHARES = {"test": 0.2, "valid": 0.1}  # of the subjects, where nothing tells the split
 THREADS = 16  # a header waits for the disk, or for the network
 HOW_TO_NAME = f"name files with --image_pattern and --label_pattern, or in a table {MANIFEST} (image,label,subject,split)"
 
@@ -221,33 +221,14 @@ def _matched(case: Case, pattern: str) -> str:
 # ---- which are learned from
 
 
-def deal_splits(
-    cases: Sequence[Case], valid_cases: Sequence[str] = (), test_cases: Sequence[str] = (), seed: int = 0
-) -> list[Case]:
-    """The cases, each in train, valid or test, and all of a subject in one.
+def deal_splits(cases: Sequence[Case], valid_cases: Sequence[str] = (), test_cases: Sequence[str] = ()) -> list[Case]:
+    """The cases, each in train, valid or test (`subject_splits.with_splits`), and all of a subject in one.
 
     valid_cases, test_cases: parts of names, digits as whole numbers ("1004" is not in "11004"); they win over the splits that
-    cases have. A split that neither names gets its share of the other subjects, drawn by the seed: a fifth for test, a
-    tenth for valid, each at least one of three. Raises `DataError` for a part that fits no case, or a subject in two splits.
+    cases have. Raises `DataError` for a part that fits no case, or a subject in two splits.
     """
     named = _named(cases, {"valid": valid_cases, "test": test_cases})
-    split_of: dict[str, str] = {}
-    for case in cases:
-        subject, split = subject_of(case), named.get(case.name) or case.split
-        before = split_of.get(subject) or split
-        if split and split != before:
-            raise DataError(
-                f"Subject {subject} is in two splits, {before} and {split} ({case.path}); put all of it into one, or tell "
-                "people apart with --subject_pattern or the table's column subject."
-            )
-        split_of[subject] = before
-    left = sorted((subject for subject, split in split_of.items() if not split), key=lambda s: (hash_of(s, f"split {seed}"), s))
-    given, total = set(split_of.values()), len(left)
-    for split, share in SHARES.items():
-        count = 0 if split in given else max(int(total >= 3), round(share * total))
-        split_of |= dict.fromkeys(left[:count], split)
-        left = left[count:]
-    dealt = [replace(case, split=split_of[subject_of(case)] or "train") for case in cases]
+    dealt = with_splits([replace(case, split=named.get(case.name) or case.split) for case in cases])
     if named and not any(case.split == "train" for case in dealt):
         raise DataError("With these --valid_cases and --test_cases no case is left to train on; name fewer.")
     return dealt
@@ -266,14 +247,3 @@ def _named(cases: Sequence[Case], parts: dict[str, Sequence[str]]) -> dict[str, 
                 if named.setdefault(case.name, split) != split:
                     raise DataError(f"{case.path} is named by --valid_cases and by --test_cases ({part}); name it once.")
     return named
-
-
-def chosen_subjects(cases: Sequence[Case], count: int, seed: int) -> list[Case]:
-    """The cases of `count` subjects, drawn by the seed; 0 = all. Fewer are a part of more. Raises `DataError` for too many."""
-    subjects = sorted({subject_of(case) for case in cases}, key=lambda s: (hash_of(s, f"labelled {seed}"), s))
-    if count > len(subjects):
-        raise DataError(
-            f"--labelled {count} asks for more than the {len(subjects)} subjects there are to train on; give fewer."
-        )
-    chosen = set(subjects[: count or None])
-    return [case for case in cases if subject_of(case) in chosen]

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .errors import DataError
-from .files import SPLITS, Item, find_images, find_volumes, hash_of, subject_of
+from .files import SPLITS, Item, find_images, find_volumes
+from .subject_splits import drawn_subjects, with_splits
 
 # what columns of a table are called, ours first
 COLUMNS = {"path": ("path", "file"), "label": ("label", "class"), "subject": ("subject",), "split": ("split",)}
-SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}  # of the subjects, where nobody says who is in which split
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,13 @@ def dealt(items: list[Item]) -> Classified:
     classes, or none of one that another split has.
     """
     unsaid = [item for item in items if not item.split]
-    if len(unsaid) == len(items):
-        items = [replace(item, split=_drawn_split(subject_of(item))) for item in items]
-    elif unsaid:
+    if 0 < len(unsaid) < len(items):
         raise DataError(
             f"{unsaid[0].name} has no split, though {len(items) - len(unsaid)} other files have one; give all files a split, "
             "or none."
         )
-    _refuse_shared_subjects(items)
-    of = {split: [item for item in items if item.split == split] for split in SHARES}
+    items = with_splits(items)
+    of = {split: [item for item in items if item.split == split] for split in SPLITS[1:]}
     classes = sorted({item.label for item in of["train"]})
     if len(classes) < 2:
         what = f"only files of class {classes[0]!r}" if classes else "no labelled file"
@@ -84,39 +82,17 @@ def dealt(items: list[Item]) -> Classified:
     return Classified(*of.values(), tuple(classes))
 
 
-def drawn_subjects(items: list[Item], count: int, seed: int) -> list[Item]:
-    """The items of `count` subjects a class, drawn by the seed; all items for 0. A larger count draws the same and more.
+def drawn_in_each_class(items: list[Item], count: int, seed: int) -> list[Item]:
+    """The items of `count` subjects a class, drawn by the seed (`subject_splits.drawn_subjects`); all items for 0.
 
-    A subject with files of several classes is drawn for each of them apart. Raises `DataError` when a class has fewer.
+    A subject with files of several classes is drawn for each of them apart.
     """
     if not count:
         return items
     chosen = set()
     for label in sorted({item.label for item in items}):
-        subjects = {subject_of(item) for item in items if item.label == label}
-        if len(subjects) < count:
-            raise DataError(
-                f"--labelled {count} subjects are asked for, but class {label!r} has {len(subjects)} in the training split."
-            )
-        order = sorted(subjects, key=lambda subject: (hash_of(subject, f"labelled {seed}"), subject))
-        chosen |= {(label, subject) for subject in order[:count]}
-    return [item for item in items if (item.label, subject_of(item)) in chosen]
-
-
-def _drawn_split(subject: str) -> str:
-    draw = hash_of(subject, "split")
-    return "train" if draw < SHARES["train"] else "valid" if draw < SHARES["train"] + SHARES["valid"] else "test"
-
-
-def _refuse_shared_subjects(items: list[Item]) -> None:
-    splits: dict[str, Item] = {}
-    for item in items:
-        first = splits.setdefault(subject_of(item), item)
-        if first.split != item.split:
-            raise DataError(
-                f"Subject {subject_of(item)!r} is in split {first.split} ({first.name}) and in split {item.split} "
-                f"({item.name}); put all files of a subject into one."
-            )
+        chosen |= set(drawn_subjects([item for item in items if item.label == label], count, seed, f" of class {label!r}"))
+    return [item for item in items if item in chosen]
 
 
 def _asked(columns: Sequence[str]) -> dict[str, str]:
@@ -142,7 +118,7 @@ def _of_table(root: Path, path: Path, asked: dict[str, str]) -> list[Item]:
             raise DataError(f"{path} names {name!r}, which is no file below {root}; give paths like a/b.png, relative to it.")
         if label:
             parts = found.parts
-            folder = parts[0] if len(parts) > 1 and parts[0] in SHARES else ""
+            folder = parts[0] if len(parts) > 1 and parts[0] in SPLITS[1:] else ""
             split = split or folder
             inner = parts[1:] if folder else parts
             items.append(Item(root / found, found.as_posix(), inner[0] if len(inner) > 1 else "", label, subject, split))

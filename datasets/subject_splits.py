@@ -1,51 +1,65 @@
-"""Splits for training and judging: as they are given, else dealt by subject; and never a subject in two of them."""
+"""Splits for training and judging, for all downstream tasks: as they are given, else dealt; and never a subject in two of them.
 
+Items are whatever has a name, a split ("" where it is not known) and, where that is known, a subject.
+"""
+
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from .draws import keys, permutation
 from .errors import DataError
-from .files import Item, hash_of, subject_of
+from .files import hash_of, subject_of
 
-SHARE = 0.15  # of the subjects, that is held out for a split that is not given
+SHARES = {"test": 0.2, "valid": 0.1}  # of the subjects
 
-Kind = TypeVar("Kind", bound=Item)
+Kind = TypeVar("Kind")
 
 
-def with_splits(items: list[Kind]) -> list[Kind]:
-    """Every item with a split. What has none is of train; where no item is of valid (or of any split), some subjects are.
+def with_splits(items: Sequence[Kind]) -> list[Kind]:
+    """Every item with a split, all of a subject with one. What has a split keeps it; what has none goes with its subject.
 
-    Where no item has a split, 15 % of the subjects become test and 15 % valid, by a hash of their names; where only valid is
-    missing, 15 % of train's. So a subject stays where she is when others are added.
+    The subjects that then have none are dealt by a hash of their names, so that who is there stays when others come: a fifth to
+    test and a tenth to valid, each at least one of three, but nobody to a split that is given. Where everything is given but
+    valid, a tenth of train's subjects become that: something has to choose the weights. Raises `DataError` for a subject in two
+    splits.
     """
-    given = {item.split for item in items} - {""}
-    dealt = [replace(item, split=item.split or "train") for item in items]
-    shares = {"test": 0.0 if given else SHARE, "valid": 0.0 if "valid" in given else SHARE}
-
-    def split_of(item: Kind) -> str:
-        place = hash_of(subject_of(item), "split of a subject")
-        held = "test" if place < shares["test"] else "valid" if place < sum(shares.values()) else "train"
-        return held if item.split == "train" else item.split
-
-    return [replace(item, split=split_of(item)) for item in dealt]
-
-
-def refuse_shared_subjects(items: list[Kind]) -> None:
-    """Raises `DataError` when a subject is in two splits: what one of them taught would be tested by the other."""
-    first: dict[str, Kind] = {}
+    split_of: dict[str, str] = {}
     for item in items:
-        other = first.setdefault(subject_of(item), item)
-        if other.split != item.split:
+        before = split_of.get(subject_of(item)) or item.split
+        if item.split and item.split != before:
             raise DataError(
-                f"subject {subject_of(item)} is in split {other.split} ({other.name}) and in split {item.split} ({item.name}); "
-                "put all files of a subject into one split."
+                f"Subject {subject_of(item)} is in two splits, {before} and {item.split} ({item.name}); put all files of a "
+                "subject into one, or tell subjects apart in the table (for volumes also with --subject_pattern)."
             )
+        split_of[subject_of(item)] = before
+    given = set(split_of.values()) - {""}
+    left = [subject for subject, split in split_of.items() if not split]
+    shares = {split: share for split, share in SHARES.items() if split not in given}
+    if not left and "valid" in shares:
+        left, shares = [subject for subject, split in split_of.items() if split == "train"], {"valid": SHARES["valid"]}
+    place = {subject: hash_of(subject, "split of a subject") for subject in left}
+    left.sort(key=lambda subject: (place[subject], subject))
+    bound = 0.0
+    for split, share in shares.items():
+        bound += share
+        count = sum(place[subject] < bound for subject in left)
+        # somebody in each split, where there are enough for that
+        count = min(max(count, int(len(place) >= 3)), max(0, len(left) - len(shares)))
+        split_of |= dict.fromkeys(left[:count], split)
+        left = left[count:]
+    split_of |= dict.fromkeys(left, "train")
+    return [replace(item, split=split_of[subject_of(item)]) for item in items]
 
 
-def drawn_subjects(items: list[Kind], count: int, seed: int) -> list[Kind]:
-    """The items of `count` subjects, drawn by the seed; the subjects of fewer are among those of more. Raises `DataError`."""
-    subjects = sorted({subject_of(item) for item in items})
+def drawn_subjects(items: Sequence[Kind], count: int, seed: int, whose: str = "") -> list[Kind]:
+    """The items of `count` subjects, drawn by the seed; 0 = all. Fewer are a part of more.
+
+    Raises `DataError` when there are not so many. whose: of which class, where each has its own, for what is said.
+    """
+    subjects = sorted({subject_of(item) for item in items}, key=lambda s: (hash_of(s, f"labelled {seed}"), s))
     if count > len(subjects):
-        raise DataError(f"--labelled asks for {count} subjects, but the training split has {len(subjects)}; ask for fewer.")
-    chosen = {subjects[place] for place in permutation(keys(seed, "labelled subjects"), len(subjects))[:count]}
+        raise DataError(
+            f"--labelled {count} asks for more than the {len(subjects)} subjects{whose} there are to train on; give fewer."
+        )
+    chosen = set(subjects[: count or None])
     return [item for item in items if subject_of(item) in chosen]

@@ -1,12 +1,10 @@
-from collections import Counter
-
 import h5py
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK
 
-from datasets.cases import Case, chosen_subjects, deal_splits, find_cases
+from datasets.cases import Case, deal_splits, find_cases
 from datasets.errors import DataError
 
 VOXELS = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
@@ -267,33 +265,6 @@ def test_a_subject_in_two_splits_is_named():
         deal_splits(cases)
     unknown = [case_of("a1", "", "anna"), case_of("a2", "test", "anna"), case_of("b", "valid"), case_of("c")]
     assert [case.split for case in deal_splits(unknown)] == ["test", "test", "valid", "train"]
-
-
-def test_splits_that_nobody_names_get_their_share_of_subjects():
-    cases = [case_of(f"p{number:03d}_{frame}", subject=f"p{number:03d}") for number in range(100) for frame in (1, 2)]
-    dealt = deal_splits(cases, seed=3)
-    assert Counter(case.split for case in dealt) == {"train": 140, "valid": 20, "test": 40}
-    split_of = {case.subject: case.split for case in dealt}
-    assert all(split_of[case.subject] == case.split for case in dealt)
-    assert deal_splits(cases[::-1], seed=3)[::-1] == dealt != deal_splits(cases, seed=4)
-    only_test = deal_splits(cases, test_cases=("p000", "p001"))
-    assert Counter(case.split for case in only_test) == {"train": 176, "valid": 20, "test": 4}
-
-
-@pytest.mark.parametrize("count, expected", [(1, (1, 0, 0)), (2, (2, 0, 0)), (3, (1, 1, 1)), (10, (7, 1, 2))])
-def test_three_subjects_or_more_fill_every_split(count, expected):
-    splits = Counter(case.split for case in deal_splits([case_of(f"p{number}") for number in range(count)]))
-    assert tuple(splits[split] for split in ("train", "valid", "test")) == expected
-
-
-def test_few_subjects_are_drawn_by_the_seed_and_fewer_are_a_part_of_more():
-    cases = [case_of(f"p{number}_{frame}", subject=f"p{number}") for number in range(20) for frame in (1, 2)]
-    few, more = chosen_subjects(cases, 3, 1), chosen_subjects(cases, 8, 1)
-    assert len(few) == 6 and len({case.subject for case in few}) == 3 and set(few) < set(more)
-    assert few != chosen_subjects(cases, 3, 2) and chosen_subjects(cases[::-1], 3, 1)[::-1] == few
-    assert chosen_subjects(cases, 0, 1) == cases
-    with pytest.raises(DataError, match="--labelled 21 asks for more than the 20 subjects"):
-        chosen_subjects(cases, 21, 1)
 
 
 # ---- what is wrong with them

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from datasets.classified import dealt, drawn_subjects, find_classified
+from datasets.classified import dealt, drawn_in_each_class, find_classified
 from datasets.errors import DataError
 from datasets.files import Item, subject_of
 
@@ -112,7 +112,7 @@ def test_classes_are_sorted_and_targets_are_their_places():
         ([item("1", "a", "train"), item("2", "b", "")], "2 has no split, though 1 other files have one"),
         (
             [item("1", "a", "train", "p"), item("2", "b", "test", "p")],
-            "Subject 'p' is in split train .1. and in split test .2.",
+            "Subject p is in two splits, train and test .2.",
         ),
         ([item("1", "a", "train"), item("2", "a", "train")], "has only files of class 'a'; files of two classes"),
         ([item("1", "a", "test"), item("2", "b", "test")], "has no labelled file"),
@@ -132,14 +132,14 @@ MANY = [item(f"{n:02}", "abc"[n % 3], "train", f"s{n // 2}") for n in range(30)]
 
 @given(st.integers(0, 50), st.integers(1, 4))
 def test_subjects_are_drawn_for_each_class_and_more_of_them_hold_the_fewer(seed, count):
-    few, more = (drawn_subjects(MANY, many, seed) for many in (count, count + 1))
+    few, more = (drawn_in_each_class(MANY, many, seed) for many in (count, count + 1))
     assert {i.name for i in few} < {i.name for i in more} and few == sorted(few, key=lambda i: i.name)
     for label in "abc":
         assert len({subject_of(i) for i in few if i.label == label}) == count
 
 
 def test_other_seeds_draw_other_subjects_and_0_all():
-    drawn = {tuple(i.name for i in drawn_subjects(MANY, 2, seed)) for seed in range(10)}
-    assert len(drawn) > 5 and drawn_subjects(MANY, 0, 1) == MANY
-    with pytest.raises(DataError, match=r"--labelled 11 subjects are asked for, but class 'a' has 10 in the training split"):
-        drawn_subjects(MANY, 11, 1)
+    drawn = {tuple(i.name for i in drawn_in_each_class(MANY, 2, seed)) for seed in range(10)}
+    assert len(drawn) > 5 and drawn_in_each_class(MANY, 0, 1) == MANY
+    with pytest.raises(DataError, match=r"--labelled 11 asks for more than the 10 subjects of class 'a' there are"):
+        drawn_in_each_class(MANY, 11, 1)
