@@ -19,9 +19,9 @@ def with_splits(items: Sequence[Kind]) -> list[Kind]:
     """Every item with a split, all of a subject with one. What has a split keeps it; what has none goes with its subject.
 
     The subjects that then have none are dealt by a hash of their names, so that who is there stays when others come: a fifth to
-    test and a tenth to valid, each at least one of three, but nobody to a split that is given. Where everything is given but
-    valid, a tenth of train's subjects become that: something has to choose the weights. Raises `DataError` for a subject in two
-    splits.
+    test and a tenth to valid, each at least one if there are three, but nobody to a split that is given. Where all is given but
+    valid, a tenth of train's subjects become that: something has to choose the weights.
+    Raises `DataError` for a subject in two splits.
     """
     split_of: dict[str, str] = {}
     for item in items:
@@ -39,14 +39,12 @@ def with_splits(items: Sequence[Kind]) -> list[Kind]:
         left, shares = [subject for subject, split in split_of.items() if split == "train"], {"valid": SHARES["valid"]}
     place = {subject: hash_of(subject, "split of a subject") for subject in left}
     left.sort(key=lambda subject: (place[subject], subject))
-    bound = 0.0
-    for split, share in shares.items():
+    bound, later = 0.0, len(shares)  # splits to be filled after this one, train among them
+    for split, share in shares.items() if len(place) >= 3 else ():
         bound += share
-        count = sum(place[subject] < bound for subject in left)
-        # somebody in each split, where there are enough for that
-        count = min(max(count, int(len(place) >= 3)), max(0, len(left) - len(shares)))
+        count = min(max(1, sum(place[subject] < bound for subject in left)), len(left) - later)
         split_of |= dict.fromkeys(left[:count], split)
-        left = left[count:]
+        left, later = left[count:], later - 1
     split_of |= dict.fromkeys(left, "train")
     return [replace(item, split=split_of[subject_of(item)]) for item in items]
 
