@@ -38,7 +38,7 @@ PHASES = ("elsewhere", "in a step", "saving", "clustering")
 ELSEWHERE, STEP, SAVING, CLUSTERING = range(4)
 TIMES = {"seconds", "data_wait_seconds", "data_wait"}
 COMMON = "--arch resnet18 --precision fp32 --warmup_epochs 1 --base_lr 1e-3 --checkpoint_freq 3".split()
-RUN = "--checkpoint_minutes 1e-5 --pretrained_path weights --dump_path run".split()
+RUN = "--checkpoint_minutes 0.02 --pretrained_path weights --dump_path run".split()
 VOLUMES = "--target_shape 6 20 20 --d_model 16 --dropout 0.1 --batch_size 4".split()
 HEADS = "--nmb_prototypes 3 4 --nmb_slice_prototypes 5 --image_batch_size 3".split()
 
@@ -93,7 +93,7 @@ def kill_test(
         shutil.copytree(folder / "weights", path / "weights")
     words = script_words(name, data, epochs, workers)
     starting, training = durations(name, words, whole)
-    longest = starting + 2 * training / epochs  # random times reach beyond the start, and leave epochs for other kills
+    longest = starting + 0.6 * training / epochs  # random times reach beyond the start, and leave epochs for all kills
     counts, most = dict.fromkeys(PHASES, 0), 0
     moments, in_epoch, last_epoch = random.Random(f"{seed} {name}"), 0, -1
     while sum(counts.values()) < kills:
