@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 
 from datasets.cases import Case, deal_splits, find_cases
 from datasets.label_map import LabelMap
@@ -108,9 +109,9 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
         """Each of this process's share of the cases with its class numbers (H, W, C)."""
         for batch in run.evaluate(once_loader(WholeCases(cases, size), collate_whole, 1, **dealt), what=what):
             with autocast(run.dtype, run.device):
-                logits = model.segment(whole_view(batch, normalise, run.float_type))
-            classes = taken_back(logits.float(), batch["placement"]).argmax(1)
-            yield cases[batch["index"]], np.moveaxis(classes.cpu().numpy().astype(np.uint8), 0, 2)
+                parts = model.segment(whole_view(batch, normalise, run.float_type))
+                classes = [taken_back(logits.float(), batch["placement"]).argmax(1).to(torch.uint8) for logits in parts]
+            yield cases[batch["index"]], torch.cat(classes).movedim(0, 2).cpu().numpy()
 
     def dice(cases: list[Case]) -> float:
         """The mean over cases of the mean Dice of their classes."""

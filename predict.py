@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -80,10 +79,10 @@ def segment(weights: DownstreamWeights, config: PredictionConfig, listing: Listi
     loader = once_loader(WholeCases(left, tuple(weights.about["image_size"])), collate_whole, 1, config.workers)
     for batch in tqdm(loader, "segmenting", unit="volume"):
         with torch.no_grad(), autocast(dtype, device):
-            logits = model.segment(whole_view(to_device(batch, device), weights.about["normalise"], torch.float32))
-        classes = taken_back(logits.float(), batch["placement"]).argmax(1).cpu().numpy()
+            parts = model.segment(whole_view(to_device(batch, device), weights.about["normalise"], torch.float32))
+            classes = [taken_back(logits.float(), batch["placement"]).argmax(1).to(torch.uint8) for logits in parts]
         case = left[batch["index"]]
-        stored = label_map.stored_of(np.moveaxis(classes, 0, 2))
+        stored = label_map.stored_of(torch.cat(classes).movedim(0, 2).cpu().numpy())
         write_prediction(output_of[case.name], case, read_scan(case), stored)
     print(f"{len(left)} label maps are in {config.output}")
 

@@ -1,5 +1,7 @@
 """A U-Net on slices whose encoder is f_intra; with context, f_inter tells it what the slice is in its volume."""
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from segmentation_models_pytorch.base import SegmentationHead
@@ -72,16 +74,16 @@ class SliceUNet(nn.Module):
         return self._decoded(maps, context, slices.shape[-2:])
 
     @torch.no_grad()
-    def segment(self, pixels: torch.Tensor, chunk: int = 16) -> torch.Tensor:
-        """pixels (N, H, W) or (N, 3, H, W) of one whole volume → (N, classes, H, W), `chunk` slices at a time."""
+    def segment(self, pixels: torch.Tensor, chunk: int = 16) -> Iterator[torch.Tensor]:
+        """pixels (N, H, W) or (N, 3, H, W) of one whole volume → its logits, (≤ chunk, classes, H, W) at a time."""
         chunks = [part if pixels.ndim == 4 else part[:, None] for part in pixels.split(chunk)]
         context = [None] * len(chunks)
         if self.volume_encoder is not None:
             embedded = torch.cat([self.slice_encoder(part) for part in chunks])
             real = torch.ones(1, len(embedded), dtype=torch.bool)
             context = self._in_volumes(embedded, real, rows_of(real, pixels.device)).split(chunk)
-        decoded = [self._decoded(self.slice_encoder.maps(p), c, p.shape[-2:]) for p, c in zip(chunks, context)]
-        return torch.cat(decoded)
+        for part, of_part in zip(chunks, context):
+            yield self._decoded(self.slice_encoder.maps(part), of_part, part.shape[-2:])
 
     def _in_volumes(self, embedded: torch.Tensor, real: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """(M, channels of the deepest maps) from slice embeddings (M, D)."""
