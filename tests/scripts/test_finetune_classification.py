@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from conftest import ROOT, run, write_labels
 
+from datasets import luna16
 from datasets.classification import Shown
 from datasets.classified import dealt, find_classified
 from engine.config import parse
@@ -219,6 +221,19 @@ def test_weights_bound_to_a_number_of_slices_ask_for_it(data, here):
     assert model.volume_encoder.axis == "features"
 
 
-def test_the_preset_is_a_file_of_constants(data):
-    config = parse(ClassificationConfig, ["--preset", "luna16", "--epochs", "3"])
-    assert (config.target_shape, config.window, config.epochs) == ((32, 64, 64), (-1000.0, 400.0), 3)
+def test_the_preset_learns_from_the_patches_of_nodule_candidates(here):
+    rows = ["seriesuid,coordX,coordY,coordZ,class"]
+    for fold in (0, 8, 9):
+        image = sitk.GetImageFromArray(np.random.default_rng(fold).integers(-900, 300, (40, 70, 70)).astype(np.int16))
+        image.SetOrigin((-35.0, -35.0, 0.0))
+        (here / f"luna/subset{fold}").mkdir(parents=True)
+        sitk.WriteImage(image, here / f"luna/subset{fold}/s{fold}.mhd")
+        rows += [f"s{fold},{x},0,{z},{label}" for x, z, label in [(0, 20, 1), (5, 22, 0), (-9, 15, 0), (3, 18, 1)]]
+    (here / "c.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    luna16.main(luna16.Candidates(volumes="luna", candidates="c.csv", output="training_data_luna16"))
+    words = "--preset luna16 --arch resnet18 --d_model 32 --workers 0 --epochs 1 --batch_size 2 --precision fp32 --tune linear"
+    main(parse(ClassificationConfig, words.split()))
+    assert {(row["subject"], row["split"]) for row in told()} == {("s9", "test")} and len(told()) == 4
+    shown = read_downstream("weights/classification.pth").about["shown"]
+    assert tuple(shown["size"]) == (32, 64, 64)
+    assert tuple(shown["window"]) == (-1000.0, 400.0)
