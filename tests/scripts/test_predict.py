@@ -7,7 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from conftest import make_data
+from conftest import make_data, write_labels
 
 import finetune_classification
 import finetune_detection
@@ -72,6 +72,8 @@ def test_label_maps_that_are_there_are_made_again_on_request_alone(here, capsys)
 def test_pictures_and_volumes_get_the_probabilities_that_the_network_gives_them(here):
     make_data(here, volumes=10, images=8)
     for flag, folder, files in [("--image_path", "images", 12), ("--data_path", "volumes", 10)]:
+        names = sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*.*") if path.suffix != ".csv")
+        write_labels(Path(folder), [f"{name},{number % 2},train" for number, name in enumerate(names)])
         flags = [*RUN, flag, folder, "--image_size", "32", "--target_shape", "6", "24", "24", "--d_model", "32", "--overwrite"]
         finetune_classification.main(parse(finetune_classification.ClassificationConfig, [*flags, "--batch_size", "2"]))
         predicted("--weights", "weights/classification.pth", flag, folder)
@@ -88,7 +90,7 @@ def test_boxes_are_inside_their_pictures(here):
     names = sorted(path.relative_to("images").as_posix() for path in Path("images").rglob("*.png"))
     rows = ["file,x,y,w,h,finding,split", *(f"{name},3,4,9,8,disc,train" for name in names)]
     Path("images/boxes.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    flags = [*RUN, "--data_path", "images", "--side", "64", "--batch_size", "2", "--least_score", "0.01"]
+    flags = [*RUN, "--data_path", "images", "--side", "64", "--batch_size", "2", "--least_score", "0"]
     finetune_detection.main(parse(finetune_detection.DetectionConfig, flags))
     predicted("--weights", "weights/detection.pth", "--image_path", "images")
     for row in table():
