@@ -83,10 +83,11 @@ def test_a_short_run_learns_and_writes_what_prediction_needs(radiographs, tmp_pa
 
 
 @pytest.mark.slow
-def test_discs_are_found(radiographs):
-    learn(radiographs, "--epochs", 60, "--score_every", 20, "--base_lr", 1e-3)
+def test_discs_are_found(tmp_path):
+    make_radiographs(tmp_path / "more", {"train": 40, "valid": 12, "test": 20})
+    learn(tmp_path / "more", "--epochs", 20, "--base_lr", 1e-3)
     results = json.loads(Path("runs/finetune_detection/results.json").read_text(encoding="utf-8"))
-    assert results["test"]["map50"] > 0.6
+    assert min(of["ap50"] for of in results["test"]["findings"].values()) > 0.8
 
 
 @pytest.mark.slow
