@@ -48,12 +48,12 @@ def results(folder="runs/finetune_segmentation"):
 
 
 def test_discs_are_learned_and_judged_by_the_volume(here):
-    fine_tune("--epochs", "6", "--epoch_steps", "12", "--batch_size", "8")
+    fine_tune("--epochs", "5", "--epoch_steps", "12", "--batch_size", "8")
     of_test = results()["test"]
     assert of_test["mean"]["dice"]["value"] > 0.6 and of_test["unit"] == "voxel"
-    assert (of_test["volumes"], of_test["subjects"]) == (4, 2) and set(of_test["classes"]) == {"5", "9"}
+    assert of_test["volumes"] == 2 * of_test["subjects"] > 0 and set(of_test["classes"]) == {"5", "9"}
     with open("runs/finetune_segmentation/cases.csv", newline="", encoding="utf-8") as file:
-        assert len(list(csv.DictReader(file))) == 4 * 2
+        assert len(list(csv.DictReader(file))) == of_test["volumes"] * 2
     assert Path("runs/finetune_segmentation/best_median_worst_test.png").exists()
     about = read_downstream("weights/segmentation.pth", "segmentation").about
     assert about["classes"] == ["5", "9"] and about["image_size"] == [32, 32] and about["network"]["arch"] == "resnet18"
