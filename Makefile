@@ -14,8 +14,8 @@ help:  ## this list
 	.venv/bin/uv sync --frozen --inexact --quiet
 	@touch .venv/ready
 
-demo: .venv/ready  ## the whole pipeline on the samples, ending in a table (under 4 minutes on 2 cores)
-	$(RUN) -m datasets.make_samples --output runs/demo/phantoms --volumes 400 --images 400
+demo: .venv/ready  ## the whole pipeline on the samples, ending in two tables (about 5 minutes on 2 cores)
+	$(RUN) -m datasets.make_samples --output runs/demo/phantoms --volumes 400 --images 400 --labelled 80
 	$(RUN) run_pipeline.py --config configs/demo.yaml
 
 test: .venv/ready  ## the fast tests

@@ -1,19 +1,18 @@
-"""Stages 1 → 2 → 3 → evaluation, from a folder of volumes and a folder of images to joint weights and a table.
+"""Stages 1 → 2 → 3 → evaluation → segmentation, from folders of volumes and images to joint weights and two tables.
 
 With volumes only, stage 1 learns from their slices; with images only, the pipeline ends after stage 1. Volumes that are not NPY
 arrays (NIfTI, DICOM, …) are converted once, by prepare_data.py, into runs/<name>/volumes. A stage is skipped when
 its output is there and nothing that it depends on has changed: its configuration, its data, the code, its input weights.
+With labelled volumes, segmentations start from random weights, from stage 1's and from the last stage's; linear probes, too.
 
-Reads    volumes with --data_path, images with --image_path
-Writes   runs/<name>/weights/*.pth, runs/<name>/<stage>/, runs/<name>/evaluation/
+Reads    volumes with --data_path, images with --image_path, volumes with label maps with --labelled_path
+Writes   runs/<name>/weights/*.pth, runs/<name>/<stage>/, runs/<name>/evaluation/, runs/<name>/segmentation-<start>/
 Run      python run_pipeline.py --method swav --data_path training_data_3D --image_path training_data_2D
 """
 
-import hashlib
 import json
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -24,14 +23,15 @@ from rich.table import Table
 from datasets.files import VOLUME_ENDINGS, find_images, find_volumes
 from datasets.identity import ARCHIVES
 from datasets.sources import DICOM_ENDINGS
-from engine.checkpoint import sha256, write_atomically
 from engine.config import parse
 from engine.errors import UserError, speaking_to_people
-from engine.tables import cell, print_table
+from engine.stages import Stage, fingerprint, last_epoch, results_on_test, run_stage
+from engine.tables import cell, print_table, with_interval
 
 ROOT = Path(__file__).resolve().parent
 SET_HERE = {"checkpoint_name", "pretrained_path", "dump_path", "resnet_pretrained", "trans_pretrained", "overwrite", "config"}
-CODE = ("models", "datasets", "losses", "engine")
+SET_BY_START = {"start_from", "context", "tune", "evaluate", "seeds"}  # of segmentations, too
+MOST_COLUMNS = 10  # classes of which each has a column
 
 
 @dataclass(kw_only=True)
@@ -55,6 +55,9 @@ class PipelineConfig:
     # evaluation
     eval_data_path: str = ""  # folder of volumes with labels.csv ("" = data_path)
     eval_image_path: str = ""  # folder of images with labels.csv ("" = image_path)
+    # segmentation from the weights of the stages
+    labelled_path: str = ""  # folder of labelled volumes, as finetune_segmentation.py finds them ("" = no segmentation)
+    segmentation: str = ""  # YAML file with constants of finetune_segmentation.py ("" = its defaults)
     config: str = ""  # YAML file with any of these constants; flags win over it
 
 
@@ -66,16 +69,19 @@ def main(config: PipelineConfig) -> None:
     volumes = find_volumes(config.data_path) if config.data_path else []
     images = find_images(config.image_path) if config.image_path else []
     print(f"{len(volumes)} volumes, {len(images)} images → runs/{config.name}", flush=True)
-    methods = ["deepcluster", "swav"] if config.method == "both" else [config.method]
-    rows, weights = [], []
-    for method in methods:
-        for stage in stages(config, method):
-            rows.append(run_stage(config, stage, fingerprint(volumes + images)))
-            weights.append(stage["writes"])
+    methods = [stages(config, name) for name in (["deepcluster", "swav"] if config.method == "both" else [config.method])]
+    downstream = segmentations(config, methods) if config.labelled_path else []
+    labelled = fingerprint(labelled_files(config)) if downstream else ""
+    data = fingerprint(item.path for item in volumes + images)
+    pretraining = [stage for of_method in methods for stage in of_method]
+    rows = [run_stage(stage, config.nproc, data, last_epoch) for stage in pretraining]
     if not volumes:
         print("There are images only, so this ends after stage 1; stages 2 and 3 learn from volumes (--data_path).")
-    figures = evaluate(config, weights)
+    figures = evaluate(config, [stage.writes for stage in pretraining])
+    segmented = [run_stage(stage, config.nproc, labelled, results_on_test) for stage in downstream]
     show(rows, figures)
+    if segmented:
+        show_segmentations(downstream, segmented)
 
 
 def is_raw(root: Path) -> bool:
@@ -99,8 +105,8 @@ def converted(config: PipelineConfig) -> str:
     return folder
 
 
-def stages(config: PipelineConfig, method: str) -> list[dict]:
-    """The stages of one method: script, file of constants, flags, input weights, the file it writes."""
+def stages(config: PipelineConfig, method: str) -> list[Stage]:
+    """The stages of one method."""
     weights = Path("runs") / config.name / "weights"
     names = [f"resnet_{method}2D.pth", f"mask_{method}.pth", f"{method}3D.pth"]
     scripts = [f"ssl_{method}_2D.py", f"mask_{method}_3D.py", f"ssl_{method}_3D.py"]
@@ -115,19 +121,19 @@ def stages(config: PipelineConfig, method: str) -> list[dict]:
     shared |= {"pretrained_path": str(weights)}
     files = [config.stage1, config.stage2, config.stage3]
     return [
-        {
-            "script": scripts[i],
-            "folder": Path("runs") / config.name / Path(scripts[i]).stem,
-            "constants": {**read_constants(files[i]), **shared, **flags[i]},
-            "reads": [weights / name for name in names[:i]],
-            "writes": weights / names[i],
-        }
+        Stage(
+            script=scripts[i],
+            folder=Path("runs") / config.name / Path(scripts[i]).stem,
+            constants={**read_constants(files[i]), **shared, **flags[i]},
+            reads=[weights / name for name in names[:i]],
+            writes=weights / names[i],
+        )
         for i in range(3 if config.data_path else 1)
     ]
 
 
-def read_constants(path: str) -> dict:
-    """The constants of a stage's YAML file. Raises `UserError` when it cannot be read."""
+def read_constants(path: str, set_here: set[str] = SET_HERE) -> dict:
+    """The constants of a stage's YAML file. Raises `UserError` when it cannot be read, or names one that is `set_here`."""
     if not path:
         return {}
     try:
@@ -136,69 +142,46 @@ def read_constants(path: str) -> dict:
         raise UserError(f"{path} cannot be read as YAML ({error}); give a file of `name: value` lines.") from None
     if not isinstance(constants, dict):
         raise UserError(f"{path} holds no `name: value` lines; give a file of those.")
-    for name in sorted(SET_HERE & set(constants)):
+    for name in sorted(set_here & set(constants)):
         raise UserError(f"{path} sets {name}, which run_pipeline.py sets itself; take it out.")
     return constants
 
 
-def run_stage(config: PipelineConfig, stage: dict, data: str) -> dict:
-    """Runs a stage unless its output is up to date, and returns its line of the table."""
-    folder, record = stage["folder"], stage["folder"] / "stage.json"
-    depends = {
-        "constants": {**stage["constants"], "nproc": config.nproc},
-        "data": data,
-        "code": code_of(stage["script"]),
-        "inputs": {str(path): sha256(path) for path in stage["reads"]},
-    }
-    done = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
-    if stage["writes"].exists() and done.get("depends") == depends and done.get("output") == sha256(stage["writes"]):
-        print(f"{stage['script']}: up to date, skipped", flush=True)
-        return done["row"]
-    record.unlink(missing_ok=True)
-    goes_on = interrupted(folder, depends)
-    if goes_on:
-        stage["writes"].unlink(missing_ok=True)  # damaged, or from before
-    constants = {**stage["constants"], "dump_path": str(folder), "overwrite": not goes_on}
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "depends.json", lambda path: path.write_text(json.dumps(depends), encoding="utf-8"))
-    (folder / "constants.yaml").write_text(yaml.safe_dump(constants, sort_keys=False), encoding="utf-8")
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={config.nproc}"] if config.nproc > 1 else []
-    began = time.monotonic()
-    code = subprocess.run([sys.executable, *launcher, str(ROOT / stage["script"]), "--config", str(folder / "constants.yaml")])
-    if code.returncode:
-        raise UserError(
-            f"{stage['script']} ended with code {code.returncode}; mend what it says and run the same command again."
+def segmentations(config: PipelineConfig, methods: list[list[Stage]]) -> list[Stage]:
+    """Fine-tunings from random weights and each method's first and last stage; linear probes of random ones and the last.
+
+    f_inter, which the later stages learn, takes part (`--context`).
+    """
+    weights = Path("runs") / config.name / "weights"
+    constants = read_constants(config.segmentation, SET_HERE | SET_BY_START)
+    constants |= {name: getattr(config, name) for name in ("arch", "workers", "seed", "on_bad_file")}
+    constants |= {"data_path": config.labelled_path, "pretrained_path": str(weights), "evaluate": "test"}
+    firsts, lasts = [of[0].writes for of in methods], [of[-1].writes for of in methods]
+    tuned = [(start, "full") for start in dict.fromkeys([None, *(path for pair in zip(firsts, lasts) for path in pair)])]
+    probed = [(start, "linear") for start in (None, *lasts)]
+    found = []
+    for start, tune in tuned + probed:
+        name = "segmentation-" + (start.stem if start else "random") + ("-linear" if tune == "linear" else "")
+        own = {"start_from": start.name if start else "", "context": start is not None and start not in firsts, "tune": tune}
+        found.append(
+            Stage(
+                script="finetune_segmentation.py",
+                folder=Path("runs") / config.name / name,
+                constants={**constants, **own, "checkpoint_name": f"{name}.pth"},
+                reads=[start] if start else [],
+                writes=weights / f"{name}.pth",
+            )
         )
-    row = {**last_epoch(folder), "script": stage["script"], "seconds": time.monotonic() - began}
-    done = {"depends": depends, "output": sha256(stage["writes"]), "row": row}
-    write_atomically(record, lambda path: path.write_text(json.dumps(done, indent=1), encoding="utf-8"))
-    return row
+    return found
 
 
-def interrupted(folder: Path, depends: dict) -> bool:
-    """Was this very stage begun before, so that its checkpoints can be gone on with?"""
-    path = folder / "depends.json"
-    return path.exists() and json.loads(path.read_text(encoding="utf-8")) == json.loads(json.dumps(depends))
-
-
-def code_of(script: str) -> str:
-    """A hash of everything that a stage's script takes from this project."""
-    paths = [ROOT / script, ROOT / script.replace("swav", "deepcluster")]
-    paths += sorted(path for package in CODE for path in (ROOT / package).glob("*.py"))
-    paths += sorted((ROOT / "configs" / "released").glob("*.yaml"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
-
-
-def fingerprint(items: list) -> str:
-    """A hash of names and sizes of all files to learn from."""
-    listed = [(item.name, item.path.stat().st_size, item.path.stat().st_mtime_ns) for item in items]
-    return hashlib.sha256(repr(listed).encode()).hexdigest()
-
-
-def last_epoch(folder: Path) -> dict:
-    """The figures of a run's last epoch, from its `metrics.jsonl`."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [line for line in lines if line["kind"] == "epoch"][-1]
+def labelled_files(config: PipelineConfig) -> list[Path]:
+    """All that the fine-tunings may read. Raises `UserError` when there is nothing."""
+    found = sorted(path for path in Path(config.labelled_path).rglob("*") if path.is_file())
+    if not found:
+        raise UserError(f"--labelled_path {config.labelled_path} holds no files; give a folder of images with label maps.")
+    table = Path(read_constants(config.segmentation).get("manifest") or config.labelled_path)
+    return [*found, *([table] if table.is_file() else [])]
 
 
 def evaluate(config: PipelineConfig, weights: list[Path]) -> dict:
@@ -239,6 +222,18 @@ def stage_cells(row: dict) -> list[str]:
     used = ", ".join(f"{row[f'{name}_clusters_used']} {name}" for name in families)
     r2 = f"{row['r2_mean']:.2f}, {row['r2_interpolation']:.2f} over interpolation" if row.get("r2_mean") is not None else ""
     return [loss, used, r2]
+
+
+def show_segmentations(stages: list[Stage], rows: list[dict]) -> None:
+    """The table of what each start scored on the test split: Dice, also of each class where those are few."""
+    classes = list(rows[0]["classes"]) if len(rows[0]["classes"]) <= MOST_COLUMNS else []
+    title = f"segmentation, Dice of {rows[0]['volumes']} test volumes (mean with its 95 % interval)"
+    table = Table("start", "time", "mean", *(name.replace("_", " ") for name in classes), title=title)
+    for stage, row in zip(stages, rows):
+        of_class = [with_interval({**row["classes"][name]["dice"], "interval": None}, digits=2) for name in classes]
+        start = stage.folder.name.removeprefix("segmentation-")
+        table.add_row(start, f"{row['seconds']:.0f} s", with_interval(row["mean"]["dice"], digits=2), *of_class)
+    print_table(table)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Writes phantoms as files: the samples of this repository, or any number of them elsewhere, each folder with its `labels.csv`.
 
 Run: python -m datasets.make_samples                              training_data_2D/ and training_data_3D/, always the same bytes
-     python -m datasets.make_samples --output OUT --volumes 400 --images 400 --seed 1 --shape 48 48 16
+     python -m datasets.make_samples --output OUT --volumes 400 --images 400 --labelled 40 --seed 1 --shape 48 48 16
 """
 
 import csv
+import io
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from .draws import keys, uniform
-from .phantom_anatomy import ANATOMIES
+from .errors import DataError
+from .phantom_anatomy import ANATOMIES, shared_classes
 from .phantoms import make_phantom, make_slice
 
 SPLITS = {"train": 60, "valid": 15, "test": 15}  # pictures of a collection
@@ -24,14 +27,20 @@ PICTURE_SIZE = 64
 
 @dataclass
 class Samples:
-    output: str = ""  # folder for images/ and volumes/ ("" = the samples of this repository)
+    output: str = ""  # folder for images/, volumes/ and labelled/ ("" = the samples of this repository)
     volumes: int = 400  # volumes, over all collections
     images: int = 400  # pictures, over all collections
+    labelled: int = 0  # volumes with label maps, over all collections: half of them for testing (0 = none)
     seed: int = 1  # other phantoms than the samples', which have seed 0
     shape: tuple[int, int, int] = (48, 48, 16)  # rows, columns, slices of the volumes; the pictures have as many rows
 
 
 def main(wanted: Samples) -> None:
+    if wanted.labelled and (not wanted.output or wanted.labelled < 3 * len(ANATOMIES)):
+        raise DataError(
+            f"--labelled {wanted.labelled} needs --output and a number of at least {3 * len(ANATOMIES)}, "
+            "so that each collection has a volume in each split."
+        )
     if not wanted.output:
         write_pictures(Path("training_data_2D"), SPLITS, 0, PICTURE_SIZE)
         write_volumes(Path("training_data_3D"), VOLUME_SPLITS, 0)
@@ -39,6 +48,13 @@ def main(wanted: Samples) -> None:
     each = {"": wanted.images // len(ANATOMIES)}
     write_pictures(Path(wanted.output) / "images", each, wanted.seed, wanted.shape[0])
     write_volumes(Path(wanted.output) / "volumes", {"": wanted.volumes // len(ANATOMIES)}, wanted.seed, wanted.shape)
+    if wanted.labelled:
+        write_labelled(Path(wanted.output) / "labelled", wanted.labelled // len(ANATOMIES), wanted.seed, wanted.shape)
+
+
+def labelled_split(number: int) -> str:
+    """Few to learn from, many to be judged on; where a volume is stays when there are more."""
+    return "test" if number % 2 else "valid" if number % 10 == 0 else "train"
 
 
 def write_pictures(root: Path, splits: dict[str, int], seed: int, size: int) -> None:
@@ -63,6 +79,21 @@ def write_volumes(root: Path, splits: dict[str, int], seed: int, shape: tuple[in
         np.save(root / name, phantom.image)
         rows.append([name, ANATOMIES[collection].variants[phantom.variant], f"{collection}-{number:04d}", split])
     write_labels(root, rows)
+
+
+def write_labelled(root: Path, each: int, seed: int, shape: tuple[int, int, int]) -> None:
+    """NPZ with `image`, in the type of the collection, and `label`, uint8: root/<split>/<collection>-<number>.npz.
+
+    What is there with the same bytes is not written again: it keeps its time, by which the pipeline knows it.
+    """
+    for _, collection, number in progress(root, {"": each}):
+        phantom = make_phantom(collection, seed, number, shape)
+        archive = io.BytesIO()
+        np.savez(archive, image=phantom.image, label=shared_classes(ANATOMIES[collection], phantom.label_map))
+        path = root / labelled_split(number) / f"{collection}-{number:04d}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_file() or path.read_bytes() != archive.getvalue():
+            path.write_bytes(archive.getvalue())
 
 
 def sample_shape(collection: str, seed: int, number: int) -> tuple[int, int, int]:
@@ -92,4 +123,8 @@ def write_labels(root: Path, rows: list[list[str]]) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Samples, use_underscores=True))
+    try:
+        main(tyro.cli(Samples, use_underscores=True))
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None

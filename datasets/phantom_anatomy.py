@@ -86,6 +86,27 @@ ANATOMIES = {
     ),
 }  # fmt: skip
 
+# the classes 1, 2, … of labelled samples, which mean the same in every anatomy, and the organs (by name) that make them
+SHARED_CLASSES = {
+    "brain": ("brain",),
+    "ventricle": ("ventricle", "ventricle_right"),
+    "lung": ("lung_right", "lung_left"),
+    "heart": ("heart",),
+    "spine": ("spine",),
+    "liver": ("liver",),
+    "kidney": ("kidney",),
+    "myocardium": ("myocardium",),
+    "left_ventricle": ("left_ventricle",),
+    "right_ventricle": ("right_ventricle",),
+}
+
+
+def shared_classes(anatomy: Anatomy, labels: np.ndarray) -> np.ndarray:
+    """A phantom's label map, uint8, in the classes of SHARED_CLASSES: a lesion belongs to its organ, other organs are 0."""
+    names = ["", *(organ.name for organ in anatomy.organs), anatomy.textured[0]]
+    of_name = {organ: number for number, organs in enumerate(SHARED_CLASSES.values(), 1) for organ in organs}
+    return np.array([of_name.get(name, 0) for name in names], np.uint8)[labels]
+
 
 def grid(shape: tuple[int, int, int], z_range: tuple[float, float]) -> list[np.ndarray]:
     """Coordinates y (H, 1, 1), x (1, W, 1), z (1, 1, C) of the centres of H × W × C voxels, float32."""

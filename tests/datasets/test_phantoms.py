@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import subprocess
 import sys
 import time
@@ -7,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import binary_dilation
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from datasets.make_samples import sample_shape, to_bytes
-from datasets.phantom_anatomy import ANATOMIES, texture
+from datasets.cases import find_cases
+from datasets.errors import DataError
+from datasets.make_samples import Samples, labelled_split, main, sample_shape, to_bytes
+from datasets.phantom_anatomy import ANATOMIES, SHARED_CLASSES, grid, shared_classes, texture
 from datasets.phantoms import make_phantom, make_slice, variant_of
 
 ROOT = Path(__file__).parents[2]
@@ -150,3 +154,70 @@ def test_the_samples_are_what_the_generator_makes(collection):
     volume = np.load(ROOT / f"training_data_3D/{collection}/0002.npy").astype(int)
     made = make_phantom(collection, 0, 2, sample_shape(collection, 0, 2)).image
     assert volume.shape == made.shape and np.abs(volume - made).max() <= 1
+
+
+def labelled_phantoms(collection, count, shape=(48, 48, 16)):
+    """(image float64, label map in shared classes, the phantom's own label map) of each."""
+    phantoms = [make_phantom(collection, 3, i, shape) for i in range(count)]
+    return [(p.image.astype(np.float64), shared_classes(ANATOMIES[collection], p.label_map), p.label_map) for p in phantoms]
+
+
+@pytest.mark.parametrize("collection", ANATOMIES)
+def test_organs_lie_where_the_phantom_draws_them(collection):
+    """Oracle: the centres of the ellipsoids; bodies are shifted by at most 0.07 + 0.06, turned by 0.4, organs moved by 0.05."""
+    anatomy, phantoms = ANATOMIES[collection], labelled_phantoms(collection, 8)
+    y, x, _ = grid((48, 48, 16), (-0.7, 0.7))
+    for number, organs in enumerate(SHARED_CLASSES.values(), 1):
+        drawn = [organ for organ in anatomy.organs if organ.name in organs]
+        found = [label == number for _, label, _ in phantoms]
+        assert any(f.any() for f in found) == bool(drawn)
+        if len(drawn) == 1:
+            middle = np.mean([[(y * f).sum() / f.sum(), (x * f).sum() / f.sum()] for f in found if f.any()], axis=0)
+            assert np.abs(middle - drawn[0].centre[:2]).max() < 0.2, (drawn[0].name, middle)
+
+
+@pytest.mark.parametrize("collection", ANATOMIES)
+def test_organs_differ_in_intensity_from_what_surrounds_them(collection):
+    """Oracle: the mean of an organ's pixels and of a rim of two pixels about it, in units of the picture's deviation."""
+    apart = {}
+    for image, label, _ in labelled_phantoms(collection, 8):
+        for number in set(np.unique(label).tolist()) - {0}:
+            organ = label == number
+            rim = binary_dilation(organ, np.ones((5, 5, 1))) & ~organ
+            apart.setdefault(number, []).append((image[organ].mean() - image[rim].mean()) / image.std())
+    assert apart and all(abs(np.mean(of)) > 0.2 for of in apart.values()), apart
+
+
+@pytest.mark.parametrize("collection", ANATOMIES)
+def test_a_lesion_belongs_to_its_organ(collection):
+    anatomy = ANATOMIES[collection]
+    for _, label, own in labelled_phantoms(collection, 4):
+        lesion, organ = label[own == anatomy.lesion], label[own == anatomy.organ(anatomy.textured[0])]
+        assert len(lesion) and organ.min() > 0 and (lesion == organ[0]).all() and (organ == organ[0]).all()
+
+
+def test_labelled_volumes_are_found_without_flags_and_have_the_same_bytes_each_time(tmp_path):
+    wanted = {"volumes": 0, "images": 0, "labelled": 40, "shape": (24, 24, 6)}
+    digests = []
+    for name in ("a", "b"):
+        (tmp_path / name / "images").mkdir(parents=True)
+        (tmp_path / name / "volumes").mkdir()
+        main(Samples(output=str(tmp_path / name), **wanted))
+        cases = find_cases(tmp_path / name / "labelled")
+        digests.append({case.name: hashlib.sha256(case.path.read_bytes()).hexdigest() for case in cases})
+    assert digests[0] == digests[1] and len(set(digests[0].values())) == len({case.subject for case in cases}) == 40
+    assert {split: sum(case.split == split for case in cases) for split in ("train", "valid", "test")} == {
+        "train": 16, "valid": 4, "test": 20,
+    }  # fmt: skip
+    phantom = make_phantom("Phantom_Chest", 1, 7, (24, 24, 6))
+    with np.load(tmp_path / "a/labelled/test/Phantom_Chest-0007.npz") as archive:
+        assert np.array_equal(archive["image"], phantom.image) and archive["image"].dtype == np.int16
+        assert np.array_equal(archive["label"], shared_classes(ANATOMIES["Phantom_Chest"], phantom.label_map))
+
+
+def test_each_collection_has_a_labelled_volume_in_each_split_or_there_are_none(tmp_path):
+    assert {labelled_split(number) for number in range(3)} == {"train", "valid", "test"}
+    for flags in ({"labelled": 11, "output": str(tmp_path)}, {"labelled": 40}):
+        with pytest.raises(DataError, match="at least 12"):
+            main(Samples(**flags))
+    assert not list(tmp_path.iterdir())

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-import run_pipeline
+import engine.stages
 from engine.errors import UserError
-from run_pipeline import PipelineConfig, read_constants, run_stage, stages
+from engine.stages import last_epoch, run_stage
+from run_pipeline import PipelineConfig, labelled_files, read_constants, segmentations, show_segmentations, stages
 
 
 @pytest.fixture
@@ -20,24 +21,21 @@ def asked(tmp_path, monkeypatch):
     def pretend(words):
         asked.words.append(words)
         script = Path(words[1]).name
-        if script == "evaluate_embeddings.py":
-            Path("runs/p/evaluation").mkdir(parents=True, exist_ok=True)
-            Path("runs/p/evaluation/evaluation.json").write_text("{}", encoding="utf-8")
-        elif script not in asked.stopped:
+        if script not in asked.stopped:
             folder = Path(words[-1]).parent
             (folder / "metrics.jsonl").write_text(json.dumps({"kind": "epoch", "loss": 1.0}) + "\n", encoding="utf-8")
             Path("runs/p/weights").mkdir(exist_ok=True)
             Path("runs/p/weights/resnet_swav2D.pth").write_bytes(b"weights")
         return SimpleNamespace(returncode=int(script in asked.stopped))
 
-    monkeypatch.setattr(run_pipeline.subprocess, "run", pretend)
+    monkeypatch.setattr(engine.stages.subprocess, "run", pretend)
     return asked
 
 
-def first_stage(constants="epochs: 1\n"):
+def run_first_stage(data, constants="epochs: 1\n"):
     Path("s1.yaml").write_text(constants, encoding="utf-8")
     config = PipelineConfig(name="p", image_path="images", stage1="s1.yaml")
-    return config, stages(config, "swav")[0]
+    return run_stage(stages(config, "swav")[0], 1, data, last_epoch)
 
 
 def starts_over(folder="runs/p/ssl_swav_2D"):
@@ -45,28 +43,80 @@ def starts_over(folder="runs/p/ssl_swav_2D"):
 
 
 def test_a_stage_is_skipped_until_its_constants_or_its_output_change(asked):
-    run_stage(*first_stage(), "data")
-    run_stage(*first_stage(), "data")
+    run_first_stage("data")
+    run_first_stage("data")
     assert len(asked.words) == 1
-    run_stage(*first_stage(), "other data")
+    run_first_stage("other data")
     assert len(asked.words) == 2 and starts_over()
     Path("runs/p/weights/resnet_swav2D.pth").write_bytes(b"w")
-    run_stage(*first_stage(), "other data")
+    run_first_stage("other data")
     assert len(asked.words) == 3 and not starts_over()  # its checkpoints write the file again
 
 
 def test_a_stage_stopped_after_its_constants_changed_is_gone_on_with(asked):
-    run_stage(*first_stage(), "data")
+    run_first_stage("data")
     asked.stopped.add("ssl_swav_2D.py")
     for over in (True, False, False):
         with pytest.raises(UserError, match="ended with code 1"):
-            run_stage(*first_stage("epochs: 9\n"), "data")
+            run_first_stage("data", "epochs: 9\n")
         assert starts_over() == over
 
 
-def test_a_preset_goes_to_every_stage(asked):
+def test_a_preset_goes_to_every_stage():
     for stage in stages(PipelineConfig(name="p", data_path="v", preset="released"), "swav"):
-        assert stage["constants"]["preset"] == "released"
+        assert stage.constants["preset"] == "released"
+
+
+def starts_of(config, *methods):
+    """name: (the weight files that are read, --start_from, --context, --tune) of every segmentation."""
+    found = segmentations(config, [stages(config, method) for method in methods])
+    assert all(stage.writes.name == stage.constants["checkpoint_name"] for stage in found)
+    asked = ("start_from", "context", "tune")
+    return {s.writes.stem: ([path.name for path in s.reads], *(s.constants[name] for name in asked)) for s in found}
+
+
+def test_segmentations_start_from_nothing_from_stage_1_and_with_context_from_the_last_stage():
+    config = PipelineConfig(name="p", data_path="v", image_path="i", labelled_path="l")
+    assert starts_of(config, "swav") == {
+        "segmentation-random": ([], "", False, "full"),
+        "segmentation-resnet_swav2D": (["resnet_swav2D.pth"], "resnet_swav2D.pth", False, "full"),
+        "segmentation-swav3D": (["swav3D.pth"], "swav3D.pth", True, "full"),
+        "segmentation-random-linear": ([], "", False, "linear"),
+        "segmentation-swav3D-linear": (["swav3D.pth"], "swav3D.pth", True, "linear"),
+    }
+    assert len(starts_of(config, "deepcluster", "swav")) == 8
+
+
+def test_where_stage_1_is_the_last_one_segmentations_start_from_it_once_and_without_context():
+    found = starts_of(PipelineConfig(name="p", image_path="i", labelled_path="l"), "swav")
+    assert list(found) == [
+        *("segmentation-random", "segmentation-resnet_swav2D", "segmentation-random-linear"),
+        "segmentation-resnet_swav2D-linear",
+    ]
+    assert not any(context for _, _, context, _ in found.values())
+
+
+def test_a_table_of_cases_outside_the_folder_is_learned_from_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("cases").mkdir()
+    for name in ("cases/a.npz", "table.csv"):
+        Path(name).write_bytes(b"x")
+    Path("s.yaml").write_text("manifest: table.csv\n", encoding="utf-8")
+    config = PipelineConfig(labelled_path="cases", segmentation="s.yaml")
+    assert labelled_files(config) == [Path("cases/a.npz"), Path("table.csv")]
+    with pytest.raises(UserError, match="--labelled_path nowhere holds no files"):
+        labelled_files(PipelineConfig(labelled_path="nowhere"))
+
+
+@pytest.mark.parametrize("classes, shown", [(3, True), (11, False)])
+def test_classes_have_columns_where_they_are_few(capsys, classes, shown):
+    stage, *_ = segmentations(PipelineConfig(image_path="i"), [stages(PipelineConfig(image_path="i"), "swav")])
+    figures = {"value": 0.514, "interval": [0.41, 0.62], "deviation": None}
+    of_class = {f"organ{number}": {"dice": {**figures, "value": None}} for number in range(classes)}
+    show_segmentations([stage], [{"volumes": 7, "seconds": 3.2, "mean": {"dice": figures}, "classes": of_class}])
+    said = capsys.readouterr().out
+    assert "7 test volumes" in said and "0.51 (0.41–0.62)" in said and "random" in said
+    assert ("organ2" in said) == shown
 
 
 @pytest.mark.parametrize(
@@ -77,3 +127,10 @@ def test_a_wrong_file_of_stage_constants_is_named(tmp_path, text, message):
     (tmp_path / "s.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=message):
         read_constants(str(tmp_path / "s.yaml"))
+
+
+def test_a_file_for_segmentations_sets_no_start(tmp_path):
+    (tmp_path / "s.yaml").write_text("tune: frozen\n", encoding="utf-8")
+    config = PipelineConfig(image_path="i", segmentation=str(tmp_path / "s.yaml"))
+    with pytest.raises(UserError, match="sets tune, which"):
+        segmentations(config, [stages(config, "swav")])
