@@ -150,29 +150,38 @@ def read_constants(path: str, set_here: set[str] = SET_HERE) -> dict:
 def segmentations(config: PipelineConfig, methods: list[list[Stage]]) -> list[Stage]:
     """Fine-tunings from random weights and each method's first and last stage; linear probes of random ones and the last.
 
-    f_inter, which the later stages learn, takes part (`--context`).
+    f_inter, which the later stages learn, takes part (`--context`) where it attends along slices.
     """
     weights = Path("runs") / config.name / "weights"
     constants = read_constants(config.segmentation, SET_HERE | SET_BY_START)
     constants |= {name: getattr(config, name) for name in ("arch", "workers", "seed", "on_bad_file")}
     constants |= {"data_path": config.labelled_path, "pretrained_path": str(weights), "evaluate": "test"}
-    firsts, lasts = [of[0].writes for of in methods], [of[-1].writes for of in methods]
-    tuned = [(start, "full") for start in dict.fromkeys([None, *(path for pair in zip(firsts, lasts) for path in pair)])]
-    probed = [(start, "linear") for start in (None, *lasts)]
+    tuned = dict.fromkeys([None, *(stage for of_method in methods for stage in (of_method[0], of_method[-1]))])
+    probed = [None, *(of_method[-1] for of_method in methods)]
     found = []
-    for start, tune in tuned + probed:
-        name = "segmentation-" + (start.stem if start else "random") + ("-linear" if tune == "linear" else "")
-        own = {"start_from": start.name if start else "", "context": start is not None and start not in firsts, "tune": tune}
+    for start, tune in [*((start, "full") for start in tuned), *((start, "linear") for start in probed)]:
+        name = "segmentation-" + (start.writes.stem if start else "random") + ("-linear" if tune == "linear" else "")
+        own = {
+            "start_from": start.writes.name if start else "",
+            "context": bool(start) and tells_of_slices(start),
+            "tune": tune,
+        }
         found.append(
             Stage(
                 script="finetune_segmentation.py",
                 folder=Path("runs") / config.name / name,
                 constants={**constants, **own, "checkpoint_name": f"{name}.pth"},
-                reads=[start] if start else [],
+                reads=[start.writes] if start else [],
                 writes=weights / f"{name}.pth",
             )
         )
     return found
+
+
+def tells_of_slices(stage: Stage) -> bool:
+    """Whether its weights have an f_inter that tells what a slice is in its volume, as one along features does not."""
+    usual = "features" if stage.constants["preset"] == "released" else "slices"
+    return bool(stage.reads) and stage.constants.get("attention", usual) == "slices"
 
 
 def labelled_files(config: PipelineConfig) -> list[Path]:
@@ -202,7 +211,7 @@ def evaluate(config: PipelineConfig, weights: list[Path]) -> dict:
 
 
 def show(rows: list[dict], figures: dict) -> None:
-    """The table that everything ends in."""
+    """The table of the stages."""
     kinds = [kind for kind in ("images", "volumes") if kind in next(iter(figures.values()))]
     table = Table("stage", "time", "loss (ln K)", "clusters in use", "R² masked", *(f"kNN {kind}" for kind in kinds))
     for name in ("raw pixels", "random weights"):

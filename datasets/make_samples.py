@@ -117,6 +117,7 @@ def to_bytes(image: np.ndarray, collection: str) -> np.ndarray:
 
 
 def write_labels(root: Path, rows: list[list[str]]) -> None:
+    root.mkdir(parents=True, exist_ok=True)
     with open(root / "labels.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([["path", "label", "subject", "split"], *rows])

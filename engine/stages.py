@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CODE = ("models", "datasets", "losses", "engine")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stage:
     """A script, the folder of its run, its constants, the weight files that it starts from, and the one that it writes."""
 

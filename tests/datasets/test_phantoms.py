@@ -200,8 +200,6 @@ def test_labelled_volumes_are_found_without_flags_and_have_the_same_bytes_each_t
     wanted = {"volumes": 0, "images": 0, "labelled": 40, "shape": (24, 24, 6)}
     digests = []
     for name in ("a", "b"):
-        (tmp_path / name / "images").mkdir(parents=True)
-        (tmp_path / name / "volumes").mkdir()
         main(Samples(output=str(tmp_path / name), **wanted))
         cases = find_cases(tmp_path / name / "labelled")
         digests.append({case.name: hashlib.sha256(case.path.read_bytes()).hexdigest() for case in cases})

@@ -5,6 +5,9 @@ import json
 import pytest
 from conftest import ROOT, run
 
+from datasets.make_samples import Samples
+from datasets.make_samples import main as make_samples
+
 pytestmark = pytest.mark.slow
 SMALL = "--arch resnet18 --epochs 1 --workers 0 --target_shape 8 24 24 --batch_size 4".split()
 PUBLISHED = "-m torch.distributed.launch --nproc_per_node=2".split()
@@ -75,6 +78,27 @@ def test_the_pipeline_ends_in_a_table_and_skips_what_is_up_to_date(tmp_path, dat
     assert once_more.returncode == 0, once_more.stderr[-2000:]
     # stage 2 is done anew, and stage 3, which starts from it
     assert once_more.stdout.count("up to date, skipped") == 4
+
+
+def test_with_labelled_volumes_it_ends_in_a_table_of_segmentations(tmp_path, data):
+    make_samples(Samples(output=str(tmp_path), volumes=0, images=0, labelled=12, shape=(24, 24, 6)))
+    constants = "classes: ['1']\nother_labels: background\nepochs: 1\nepoch_steps: 2\nbatch_size: 4\nimage_size: [32, 32]\n"
+    (tmp_path / "seg.yaml").write_text(constants, encoding="utf-8")
+    words = ["--data_path", data / "volumes", "--labelled_path", "labelled", "--segmentation", "seg.yaml"]
+    done = pipeline(tmp_path, data, *words)
+    assert done.returncode == 0, done.stderr[-2000:]
+    table = done.stdout[done.stdout.index("Dice of 4 test volumes") :]
+    for start in ("random ", "resnet_swav2D", "swav3D ", "random-linear", "swav3D-linear"):
+        assert f"│ {start}" in table
+        assert (tmp_path / f"runs/p/weights/segmentation-{start.strip()}.pth").is_file()
+    with open(tmp_path / "runs/p/segmentation-swav3D/config.yaml", encoding="utf-8") as file:
+        assert "context: true" in file.read()
+    assert pipeline(tmp_path, data, *words).stdout.count("up to date, skipped") == 8
+
+    (tmp_path / "labelled/train/Phantom_Head-0002.npz").unlink()
+    (tmp_path / "labelled/test/Phantom_Chest-0001.npz").unlink()
+    once_more = pipeline(tmp_path, data, *words)
+    assert once_more.stdout.count("up to date, skipped") == 3 and "Dice of 3 test volumes" in once_more.stdout
 
 
 def test_with_images_only_it_ends_after_stage_1_and_says_so(tmp_path, data):

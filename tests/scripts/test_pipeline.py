@@ -96,6 +96,14 @@ def test_where_stage_1_is_the_last_one_segmentations_start_from_it_once_and_with
     assert not any(context for _, _, context, _ in found.values())
 
 
+def test_an_f_inter_along_features_takes_no_part(tmp_path):
+    config = PipelineConfig(name="p", data_path="v", labelled_path="l", preset="released")
+    assert not any(context for _, _, context, _ in starts_of(config, "swav").values())
+    (tmp_path / "s3.yaml").write_text("attention: slices\n", encoding="utf-8")
+    config.stage3 = str(tmp_path / "s3.yaml")
+    assert starts_of(config, "swav")["segmentation-swav3D"][2]
+
+
 def test_a_table_of_cases_outside_the_folder_is_learned_from_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("cases").mkdir()
