@@ -66,6 +66,13 @@ def read_scan(case: Case) -> Scan:
     return Scan(pixels, spacing, of_file, flipped, None if header.affine is None else header.affine[:, [1, 0, 2, 3]])
 
 
+def scan_shape(case: Case) -> tuple[int, int, int]:
+    """That of `read_scan(case).pixels`, from the header alone."""
+    header = _header(case.path, "")
+    axes, _, _ = turn_of(header.affine, header.shape, header.slices)
+    return tuple(header.shape[axis] for axis in axes)
+
+
 def read_label(case: Case, label_map) -> np.ndarray:
     """(H, W, C) uint8: the class of each of the scan's pixels, by `label_map` (`datasets.label_map.LabelMap`).
 

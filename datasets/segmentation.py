@@ -14,8 +14,8 @@ from .fit import compact, robust_range
 from .formats import half_of_memory
 from .label_map import LabelMap
 from .plane import placed, placed_labels, placement
-from .reading import refuse_constant, refuse_nonfinite, volume_shape
-from .scans import read_label, read_scan
+from .reading import refuse_constant, refuse_nonfinite
+from .scans import read_label, read_scan, scan_shape
 from .volumes import on_host, widest_type
 
 
@@ -58,7 +58,7 @@ class SliceWindows(Dataset):
     def hold(self, quiet: bool) -> None:
         """Reads all volumes into memory, where half of it holds them; loader processes that begin later share them."""
         area = 3 * self.size[0] * self.size[1]
-        if sum(volume_shape(case.path)[2] * area for case in self.cases if not _is_archive(case)) > half_of_memory():
+        if sum(scan_shape(case)[2] * area for case in self.cases) > half_of_memory():
             return
         for index in tqdm(range(len(self.cases)), "reading labelled volumes", unit="volume", leave=False, disable=quiet):
             self.held[index] = self._read(index)
@@ -132,7 +132,3 @@ def _slices_of(case: Case, size: tuple[int, int]):
     refuse_constant(case.path, slices, pixels)
     place = placement(slices.shape[1:], size)
     return placed(torch.from_numpy(slices), place, fill=slices.min().item()), low, high, place
-
-
-def _is_archive(case: Case) -> bool:
-    return case.path.name.lower().endswith(".npz")

@@ -13,7 +13,7 @@ from datasets.errors import DataError
 from datasets.foreign import of_file
 from datasets.label_map import LabelMap
 from datasets.preparing import hung
-from datasets.scans import read_label, read_scan, stored_label, write_prediction
+from datasets.scans import read_label, read_scan, scan_shape, stored_label, write_prediction
 
 SHAPE = (5, 7, 6)
 VOXELS = np.arange(5 * 7 * 6, dtype=np.int16).reshape(SHAPE)  # each voxel is known by its value
@@ -56,6 +56,7 @@ def test_a_prediction_lies_voxel_for_voxel_on_the_file_it_was_made_from(tmp_path
     case = nifti_case(tmp_path, nibabel.Nifti1Image(VOXELS, affine), nibabel.Nifti1Image(LABELS, affine))
     scan = read_scan(case)
     assert np.allclose(scan.spacing, (0.8, 0.8, 3.0)) and scan.pixels.shape[2] == SHAPE[slices]
+    assert scan_shape(case) == scan.pixels.shape
     assert np.array_equal(stored_label(case), scan.pixels % 4)
     written = predict_voxels(case)
     assert np.array_equal(written.get_fdata(), VOXELS)

@@ -1,3 +1,4 @@
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -51,6 +52,30 @@ def test_the_share_of_filled_slices_is_that_of_the_flag(cases, share, low, high)
 def test_an_item_is_a_function_of_seed_and_turn(cases):
     draws = [[numbers(windows(cases, seed=seed)[0, turn])[0] for turn in range(12)] for seed in (1, 1, 2)]
     assert draws[0] == draws[1] != draws[2] and len(set(draws[0])) > 2
+
+
+@pytest.mark.parametrize("ending", [".h5", ".hdf5"])
+def test_volumes_of_any_archive_are_held(tmp_path, ending):
+    draws = np.random.default_rng(0)
+    with h5py.File(tmp_path / f"p{ending}", "w") as file:
+        file["image"], file["label"] = draws.normal(size=(20, 26, 4)), np.ones((20, 26, 4), np.uint8)
+    held = SliceWindows(find_cases(tmp_path), LabelMap.from_words(["1"]), SIZE, 1, 0.67, 0)
+    held.hold(quiet=True)
+    assert len(held.held[0].slices) == 4
+
+
+@pytest.mark.parametrize("ending", [".npz", ".npy"])
+def test_volumes_that_the_memory_does_not_hold_are_read_each_time(tmp_path, monkeypatch, ending):
+    image = np.random.default_rng(0).normal(size=(20, 26, 4))
+    if ending == ".npz":
+        np.savez(tmp_path / "p.npz", image=image, label=np.ones((20, 26, 4), np.uint8))
+    else:
+        np.save(tmp_path / "p.npy", image)
+        np.save(tmp_path / "p_seg.npy", np.ones((20, 26, 4), np.uint8))
+    held = SliceWindows(find_cases(tmp_path), LabelMap.from_words(["1"]), SIZE, 1, 0.67, 0)
+    monkeypatch.setattr("datasets.segmentation.half_of_memory", lambda: 4 * 32 * 32)
+    held.hold(quiet=True)
+    assert not held.held
 
 
 def test_held_volumes_give_the_items_of_the_files(cases):
