@@ -12,9 +12,11 @@ import torchvision
 from conftest import ROOT, run
 
 from datasets.files import find_images, find_volumes
+from datasets.whole_files import whole_files
 from engine.config import as_plain, parse
+from engine.embedding import as_trained
 from engine.errors import UserError
-from evaluate_embeddings import EvaluationConfig, as_trained, batches, embed, raw_pixels
+from evaluate_embeddings import EvaluationConfig, embed, raw_pixels
 from models.pretrained import load_encoders
 from models.slice_encoder import SliceEncoder
 from models.vissl import to_vissl
@@ -271,7 +273,7 @@ def test_evaluation_shows_pictures_to_a_checkpoint_of_vissl_as_vissl_did(tmp_pat
     plain.fc = torch.nn.Identity()
     plain.load_state_dict(read_weights(tmp_path / "m.torch").state)
     normalise = torchvision.transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    batch = next(iter(batches("images", items, config, torch.device("cpu"))))
+    batch = next(iter(whole_files("images", items, config)))
     assert batch["low"].tolist() == [0, 0, 0] and batch["high"].tolist() == [255, 255, 255]
     pictures = normalise((batch["crops"][0].float() / 255).expand(-1, 3, -1, -1))
     with torch.no_grad():
