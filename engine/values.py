@@ -39,6 +39,11 @@ def refuse_impossible(config) -> None:
         raise UserError("--attention features needs the same number of slices in every volume; use it with --fit crop.")
     if "filled_share" in values:
         _refuse_planes(config)
+    if values.get("resnet_pretrained") and values.get("start_from") == "":
+        raise UserError(
+            f"--resnet_pretrained {values['resnet_pretrained']} only completes a file that --start_from names; name it with "
+            "--start_from itself."
+        )
     if values.get("masking") == "published" and not int(values["mask_ratio"] * values["target_shape"][0]):
         raise UserError("--masking published divides by int(mask_ratio * slices), which is 0; raise --mask_ratio.")
 

@@ -1,6 +1,6 @@
 import pytest
 
-from engine.config import parse
+from engine.config import FinetuneConfig, parse
 from engine.errors import UserError
 from mask_deepcluster_3D import MaskConfig
 from ssl_swav_2D import SwavImageConfig
@@ -21,6 +21,7 @@ from ssl_swav_3D import SwavJointConfig
         (SwavImageConfig, "--nmb_crops 2 1 1 --size_crops 24 20 16", "--min_scale_crops has 2 values for 3 sizes"),
         (SwavImageConfig, "--nmb_crops 1 --size_crops 24", "two crops"),
         (SwavImageConfig, "--epsilon 0", "--epsilon is 0.0"),
+        (FinetuneConfig, "--resnet_pretrained resnet.pth", "only completes a file that --start_from names"),
     ],
 )
 def test_values_that_nothing_can_be_computed_with_are_refused(config_class, words, message):
