@@ -84,7 +84,7 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
         label_map = LabelMap.from_words(config.classes, config.class_names, config.other_labels == "background")
         label_map.refuse_absent(split["train"])
     else:
-        label_map = LabelMap.found_in(split["train"])
+        label_map = LabelMap.found_in(split["train"], config.class_names, config.other_labels == "background")
     learned = drawn_subjects(split["train"], config.labelled, config.seed)
 
     path, resnet = (run.input(name) if name else "" for name in (config.start_from, config.resnet_pretrained))

@@ -47,8 +47,8 @@ class LabelMap:
         return cls(values, tuple(names or words), others_are_background)
 
     @classmethod
-    def found_in(cls, cases: Sequence[Case]) -> "LabelMap":
-        """Every value that occurs in the labels of training cases (split train or none), each a class.
+    def found_in(cls, cases: Sequence[Case], names: Sequence[str] = (), others_are_background: bool = False) -> "LabelMap":
+        """Every value that occurs in the labels of training cases (split train or none), each a class; names: by rising value.
 
         Raises `DataError` as `stored_label` does, when there is nothing but background, or more than 254 values.
         """
@@ -56,7 +56,7 @@ class LabelMap:
             found = sorted(set().union(*pool.map(_values_in, _to_learn_from(cases))) - {0})
         if not found:
             raise DataError(_no_foreground(cases, "every value is 0"))
-        return cls.from_words([str(value) for value in found])
+        return cls.from_words([str(value) for value in found], names, others_are_background)
 
     @property
     def words(self) -> tuple[str, ...]:

@@ -74,6 +74,8 @@ def test_every_value_of_the_training_labels_is_found(tmp_path):
     cases = cases_of(tmp_path, [850, 205], [205, -3], [7], splits=("train", "train", "test"))
     assert LabelMap.found_in(cases).words == ("-3", "205", "850")
     assert LabelMap.found_in(cases_of(tmp_path, [1], [4])).names == ("1", "4")
+    named = LabelMap.found_in(cases_of(tmp_path, [4], [1]), ("liver", "spleen"), others_are_background=True)
+    assert named.names == ("liver", "spleen") and named.classes_of(np.array([[[0, 1, 4, 7]]]), "a").tolist() == [[[0, 1, 2, 0]]]
 
 
 def test_labels_without_any_foreground_are_refused(tmp_path):
