@@ -19,7 +19,7 @@ from datasets.cases import Case, deal_splits, find_cases
 from datasets.label_map import LabelMap
 from datasets.loader import endless_loader, once_loader
 from datasets.plane import size_for, taken_back
-from datasets.scans import read_label, read_scan
+from datasets.scans import read_label, read_scan, scan_shape
 from datasets.segmentation import SliceWindows, WholeCases, collate_whole, collate_windows
 from datasets.segmentation_views import labelled_view, whole_view
 from datasets.subject_splits import drawn_subjects
@@ -96,10 +96,10 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
 
     size = config.image_size
     if size == "auto":
-        size = size_for([read_scan(case).pixels.shape[:2] for case in learned], STRIDE, most=256)
+        size = size_for([scan_shape(case)[:2] for case in learned], STRIDE, most=256)
     window = config.window if config.window != "auto" else min(8, config.batch_size) if config.context else 1
     windows = SliceWindows(learned, label_map, size, window, config.filled_share, config.seed)
-    windows.hold(quiet=run.rank > 0)
+    windows.hold(quiet=run.rank > 0, processes=run.world)
     dealt = {"rank": run.rank, "world": run.world, "workers": config.workers}
     loader = endless_loader(windows, collate_windows, config.batch_size // window, config.epoch_steps, config.seed, **dealt)
     best = Best(model)

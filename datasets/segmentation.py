@@ -18,6 +18,8 @@ from .reading import refuse_constant, refuse_nonfinite
 from .scans import read_label, read_scan, scan_shape
 from .volumes import on_host, widest_type
 
+MOST_BYTES = 5  # of a pixel and its label, in memory
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -55,10 +57,13 @@ class SliceWindows(Dataset):
         """The file that an item is read from."""
         return str(self.cases[index].path)
 
-    def hold(self, quiet: bool) -> None:
-        """Reads all volumes into memory, where half of it holds them; loader processes that begin later share them."""
-        area = 3 * self.size[0] * self.size[1]
-        if sum(scan_shape(case)[2] * area for case in self.cases) > half_of_memory():
+    def hold(self, quiet: bool, processes: int = 1) -> None:
+        """Reads all volumes into memory, where half of it holds them; loader processes that begin later share them.
+
+        processes: that may hold them, each for itself, in one memory.
+        """
+        area = MOST_BYTES * self.size[0] * self.size[1]
+        if processes * sum(scan_shape(case)[2] * area for case in self.cases) > half_of_memory():
             return
         for index in tqdm(range(len(self.cases)), "reading labelled volumes", unit="volume", leave=False, disable=quiet):
             self.held[index] = self._read(index)

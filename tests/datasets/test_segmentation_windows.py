@@ -78,6 +78,14 @@ def test_volumes_that_the_memory_does_not_hold_are_read_each_time(tmp_path, monk
     assert not held.held
 
 
+@pytest.mark.parametrize(("processes", "held"), [(1, 3), (8, 0)])
+def test_each_process_holds_volumes_for_itself(cases, monkeypatch, processes, held):
+    monkeypatch.setattr("datasets.segmentation.half_of_memory", lambda: 2 * 5 * 20 * 32 * 32)
+    data = windows(cases)
+    data.hold(True, processes)
+    assert len(data.held) == held
+
+
 def test_held_volumes_give_the_items_of_the_files(cases):
     held, read = windows(cases), windows(cases)
     held.hold(quiet=True)
