@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from .errors import DataError
-from .files import Item, summary
+from .files import Item, summary, with_truth
 from .image_views import resized
 from .loader import epoch_loader, once_loader
 from .pictures import CropDataset, Pictures, collate_pictures
@@ -41,9 +41,9 @@ class Shown:
     ):
         """The loader of training batches. min_scale: least share of an image that a crop shows."""
         if self.what == "volumes":
-            dataset, collate = VolumeDataset(items, self.size, seed, self.fit), collate_volumes
+            dataset, collate = LabelledVolumes(items, self.size, seed, self.fit), collate_volumes
         else:
-            dataset = CropDataset(self._pictures(items), seed, (1,), self.size[:1], (min_scale,), (1.0,))
+            dataset = LabelledCrops(self._pictures(items), seed, (1,), self.size[:1], (min_scale,), (1.0,))
             collate = collate_pictures
         return epoch_loader(dataset, collate, batch_size, seed, workers, rank, world, self.what)
 
@@ -81,6 +81,16 @@ class Shown:
 
     def _pictures(self, items: list[Item]) -> Pictures:
         return Pictures(items, whole_range=self.normalise == "imagenet")
+
+
+class LabelledVolumes(VolumeDataset):
+    def summary(self) -> dict:
+        return with_truth(super().summary(), [item.label for item in self.items])
+
+
+class LabelledCrops(CropDataset):
+    def summary(self) -> dict:
+        return with_truth(super().summary(), [item.label for item in self.pictures.images])
 
 
 class ResizedPictures(Dataset):

@@ -152,6 +152,11 @@ def summary(items: list[Item], what: str, count: int, depths: Sequence[int] = ()
     return {**about, "depths": hashlib.sha256(" ".join(map(str, depths)).encode()).hexdigest()} if len(depths) else about
 
 
+def with_truth(about: dict, truth) -> dict:
+    """A `summary` whose names are a hash of what is true of the files, too: a run does not go on with other labels."""
+    return {**about, "names": hashlib.sha256((about["names"] + repr(truth)).encode()).hexdigest()}
+
+
 def hash_of(name: str, purpose: str) -> float:
     """A number in [0, 1) that depends on the name and the purpose alone."""
     return float(uniform(keys(purpose, zlib.crc32(_bytes_of(name))), 1)[0])

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from .cases import Case
 from .draws import keys, uniform
-from .files import Item, summary
+from .files import Item, summary, with_truth
 from .fit import compact, robust_range
 from .formats import half_of_memory
 from .label_map import LabelMap
@@ -51,7 +51,7 @@ class SliceWindows(Dataset):
 
     def summary(self) -> dict:
         items = [Item(case.path, case.name, case.name.split("/")[0] if "/" in case.name else "") for case in self.cases]
-        return summary(items, "labelled volumes", len(self))
+        return with_truth(summary(items, "labelled volumes", len(self)), self.label_map.words)
 
     def name_of(self, index: int) -> str:
         """The file that an item is read from."""

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -95,3 +97,12 @@ def test_targets_are_found_by_the_index_of_an_item(pictures):
     batch = first(shown.learned_from(pictures, 4, 3, 0, 0, 1, 0.5))
     found = targets_of(batch, np.array([5, 6, 7, 8]), torch.device("cpu"))
     assert found.tolist() == [5 + index for index in batch["index"].tolist()]
+
+
+@pytest.mark.parametrize("what", ["images", "volumes"])
+def test_files_with_other_labels_are_other_files_for_a_run_that_goes_on(pictures, volumes, what):
+    items = pictures if what == "images" else volumes
+    shown = Shown(what, (16, 16) if what == "images" else (4, 16, 16), "robust")
+    relabelled = [*items[:-1], replace(items[-1], label="b")]
+    names = [shown.learned_from(of, 2, 3, 0, 0, 1, 0.5).dataset.summary()["names"] for of in (items, items, relabelled)]
+    assert names[0] == names[1] != names[2]

@@ -86,6 +86,12 @@ def test_each_process_holds_volumes_for_itself(cases, monkeypatch, processes, he
     assert len(data.held) == held
 
 
+def test_other_classes_are_other_files_for_a_run_that_goes_on(cases):
+    maps = [LabelMap.from_words(words) for words in (["7"], ["7"], ["7", "8"])]
+    names = [SliceWindows(cases, of, SIZE, 1, 0.67, 0).summary()["names"] for of in maps]
+    assert names[0] == names[1] != names[2]
+
+
 def test_held_volumes_give_the_items_of_the_files(cases):
     held, read = windows(cases), windows(cases)
     held.hold(quiet=True)
