@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 import tyro  # noqa: E402
 
-from engine.bootstrap import Estimate, mean_of_cases, paired_difference  # noqa: E402
+from engine.bootstrap import Estimate, known_mean, mean_of_cases, paired_difference  # noqa: E402
 
 
 @dataclass(kw_only=True)
@@ -83,7 +83,7 @@ def dice_by_case(tables: list[Path]) -> dict[str, tuple[str, list[float]]]:
             for row in csv.DictReader(file):
                 of_case[row["case"], row["subject"]].append(float(row["dice"] or "nan"))
         for (case, subject), dice in of_case.items():
-            found.setdefault(case, (subject, []))[1].append(float(np.nanmean(dice)))
+            found.setdefault(case, (subject, []))[1].append(float(known_mean(np.array(dice), axis=0)))
     return found
 
 
@@ -95,9 +95,13 @@ def write(flags: Flags, table: dict) -> None:
         for start, cases in of_start.items():
             subjects, values = zip(*cases.values())
             values, theirs = np.array(values), np.array([of_start[first][case][1] for case in cases])
-            seeds = " / ".join(f"{mean:.3f}" for mean in values.mean(0))
-            difference = "" if start == first else told(paired_difference(values.mean(1), theirs.mean(1), subjects), "+.3f")
-            mean = told(mean_of_cases(values.mean(1), subjects))
+            seeds = " / ".join(f"{mean:.3f}" for mean in known_mean(values, axis=0))
+            difference = (
+                ""
+                if start == first
+                else told(paired_difference(*(known_mean(of, axis=1) for of in (values, theirs)), subjects), "+.3f")
+            )
+            mean = told(mean_of_cases(known_mean(values, axis=1), subjects))
             lines.append(f"| {name}, {labelled or 'all'} | {start} | {mean} | {seeds} | {difference} |")
     path = Path(flags.output) / "table.md"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
