@@ -50,6 +50,7 @@ class ClassificationConfig(FinetuneConfig):
     target_shape: tuple[int, int, int] = (64, 128, 128)  # of volumes: slices, height, width that the network sees
     image_size: int = 224  # of images: height and width that the network sees
     image_min_scale: float = 0.5  # least share of an image that a crop shows in training
+    flip: bool = False  # mirror images left to right; never where the side is a finding, as in chests
     image_store: Literal["auto", "on", "off"] = "auto"  # decode images once, to disk; auto = if half the memory holds them
     view_policy: Literal["compose", "one"] = "compose"  # several of the seven transforms of a volume in training, or one
     fit: Literal["", "shrink", "crop"] = ""  # of volumes to target_shape ("" = as the weights were trained, else shrink)
@@ -123,7 +124,7 @@ def fine_tune(config: ClassificationConfig) -> tuple[Classifier, tuple[str, ...]
         model.set_standard(*standard())
     for epoch in run.epochs():
         for batch in run.batches(loader):
-            logits = network(*shown.augmented(batch, config.seed, config.view_policy, run.float_type))
+            logits = network(*shown.augmented(batch, config.seed, config.view_policy, run.float_type, config.flip))
             run.update(classification_loss(logits, targets_of(batch, targets, run.device), weights))
         if has_classes(data.valid) and (epoch + 1 == config.epochs or (epoch + 1) % config.score_every == 0):
             area = scores_of(np.array(data.targets(data.valid)), judged(data.valid))["auc"](np.ones((1, len(data.valid))))

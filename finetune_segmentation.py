@@ -26,7 +26,7 @@ from datasets.subject_splits import drawn_subjects
 from engine.config import FinetuneConfig
 from engine.finetuning import Best, judged_splits, refuse_empty, runs_of
 from engine.pictures import outlines
-from engine.processes import autocast, gather_lists
+from engine.processes import autocast, gather_lists, of_first
 from engine.run import launch, start
 from engine.segmentation_report import CaseScores, best_median_worst, show, write_report
 from engine.segmentation_scores import mean_dice, score_volume
@@ -55,7 +55,7 @@ class SegmentationConfig(FinetuneConfig):
     image_size: tuple[int, int] | Literal["auto"] = "auto"  # of the network's plane; auto = the largest slice's, up to 256
     normalise: Literal["", "robust", "none", "imagenet"] = ""  # intensities ("" = as start_from was trained, else robust)
     # learning
-    batch_size: int = 16  # slices a process
+    batch_size: int = 16  # slices a process, in as many whole windows as that gives
     window: int | Literal["auto"] = "auto"  # of which so many are neighbours, all that context sees; auto = 1, with --context 8
     filled_share: float = 0.67  # of the windows that lie about a slice with foreground; the others lie about any
     epochs: int = 40  # of `epoch_steps` each
@@ -85,6 +85,8 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
         label_map.refuse_absent(split["train"])
     else:
         label_map = LabelMap.found_in(split["train"], config.class_names, config.other_labels == "background")
+    judged_later = {case for name in ("valid", *judged_splits(config.evaluate)) for case in split[name]}
+    of_first(lambda: label_map.refuse_unmapped(sorted(judged_later, key=lambda case: case.name)))
     learned = drawn_subjects(split["train"], config.labelled, config.seed)
 
     path, resnet = (run.input(name) if name else "" for name in (config.start_from, config.resnet_pretrained))

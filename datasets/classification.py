@@ -55,16 +55,18 @@ class Shown:
             dataset, collate = ResizedPictures(self._pictures(items), self.size), collate_pictures
         return once_loader(dataset, collate, batch_size, workers, rank, world)
 
-    def augmented(self, batch: dict, seed: int, policy: str, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    def augmented(
+        self, batch: dict, seed: int, policy: str, dtype: torch.dtype, flip: bool = False
+    ) -> tuple[torch.Tensor, ...]:
         """One changed view of each item: (pixels,) of images (B, 1 or 3, s, s); (pixels, real) of volumes (B, N, [3,] H, W).
 
-        policy: of the transforms of volumes. Draws are keyed by (seed, pass, index).
+        policy: of the transforms of volumes. flip: mirrors half of the images. Draws are keyed by (seed, pass, index).
         """
         batch = self._windowed(batch)
         if self.what == "volumes":
             view = one_view(batch, seed, policy, self.normalise, dtype)
             return view.pixels, view.real
-        return (picture_crops(batch, seed, self.normalise, dtype)[0],)
+        return (picture_crops(batch, seed, self.normalise, dtype, mirror=flip)[0],)
 
     def plain(self, batch: dict, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
         """The same of items as they are."""

@@ -57,15 +57,16 @@ def crop_box(shape: Sequence[int], min_scale: float, max_scale: float, draws: np
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def augment_crops(crops: torch.Tensor, crop_keys: np.ndarray, blur_radius: str = "scaled") -> torch.Tensor:
+def augment_crops(crops: torch.Tensor, crop_keys: np.ndarray, blur_radius: str = "scaled", mirror: bool = True) -> torch.Tensor:
     """crops (B, n, s, s) in [0, 1], keys (B, n) uint64 → mirrored, brighter or darker, blurred: each by its own key.
 
-    blur_radius: "scaled" with the crop's size from 224 pixels, or "fixed" in pixels.
+    blur_radius: "scaled" with the crop's size from 224 pixels, or "fixed" in pixels. mirror: half of them, or none.
     """
     draws = torch.from_numpy(uniform(crop_keys.reshape(-1), 7)).to(crops.dtype).to(crops.device, non_blocking=True)
     flip, jitter, brightness, contrast, order, blur, sigma = draws.unbind(1)
     pixels = crops.flatten(0, 1)
-    pixels = torch.where((flip < 0.5)[:, None, None], pixels.flip(-1), pixels)
+    if mirror:
+        pixels = torch.where((flip < 0.5)[:, None, None], pixels.flip(-1), pixels)
     pixels = torch.where(
         (jitter < JITTER_CHANCE)[:, None, None], _jitter(pixels, _factor(brightness), _factor(contrast), order < 0.5), pixels
     )

@@ -102,6 +102,12 @@ class LabelMap:
         """The values that stand in label files for class numbers, of a class the first one: the way back."""
         return np.array([0, *(of_class[0] for of_class in self.values)], np.int32)[classes]
 
+    def refuse_unmapped(self, cases: Sequence[Case]) -> None:
+        """Raises `DataError` when a label holds values that no class names: before the training, not when it is judged."""
+        with ThreadPoolExecutor(THREADS) as pool:
+            for _ in pool.map(lambda case: self.classes_of(stored_label(case), case.label_path), cases):
+                pass
+
     def refuse_absent(self, cases: Sequence[Case]) -> None:
         """Raises `DataError` when no label of the training cases has a voxel of any class; reads until one has."""
         if not any(self.classes_of(stored_label(case), case.label_path).any() for case in _to_learn_from(cases)):

@@ -21,13 +21,15 @@ def labelled_view(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """A batch of `collate_windows` → standardised pixels (B, N, h, w), labels (B, N, h, w) uint8, real (B, N) bool on the host.
 
-    All slices of a window are moved alike. Draws are keyed by (seed, pass, index).
+    All slices of a window are moved alike; what comes in from beyond the plane is dark, and background. Draws are keyed by
+    (seed, pass, index).
     """
     pixels = intensities(batch["slices"], batch["low"], batch["high"], normalise, dtype)
     drawn_by = keys(seed, "labelled view", batch["on_host"]["turn"], batch["on_host"]["index"])
     draws = uniform(drawn_by, 12)
     grid = _grid(draws, pixels.shape[2:], pixels)
-    pixels = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    darkest = pixels.amin((1, 2, 3), keepdim=True)
+    pixels = F.grid_sample(pixels - darkest, grid, mode="bilinear", padding_mode="zeros", align_corners=False) + darkest
     labels = F.grid_sample(batch["labels"].to(dtype), grid, mode="nearest", padding_mode="zeros", align_corners=False)
     if normalise != "none":
         pixels = _other_intensities(pixels, draws, drawn_by)

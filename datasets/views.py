@@ -70,11 +70,11 @@ def mask_draws(batch: dict, seed: int, slices: int, views: int = 2, one_for_both
 
 
 def picture_crops(
-    batch: dict, seed: int, normalise: str, dtype: torch.dtype, augment: bool = True, blur: str = "scaled"
+    batch: dict, seed: int, normalise: str, dtype: torch.dtype, augment: bool = True, blur: str = "scaled", mirror: bool = True
 ) -> list[torch.Tensor]:
     """The crops of a batch (`collate_pictures`): one (B, 1, s, s) tensor a crop, largest first, augmented, standardised.
 
-    "imagenet" gives (B, 3, s, s).
+    "imagenet" gives (B, 3, s, s). blur, mirror: as `augment_crops` takes them.
     """
     turn, index = batch["on_host"]["turn"], batch["on_host"]["index"]
     crops = []
@@ -82,7 +82,8 @@ def picture_crops(
         pixels = intensities(block, batch["low"], batch["high"], normalise, dtype)
         if augment:
             which = torch.arange(block.shape[1]).numpy()
-            pixels = augment_crops(pixels, keys(seed, "colours", turn[:, None], index[:, None], size, which[None]), blur)
+            drawn_by = keys(seed, "colours", turn[:, None], index[:, None], size, which[None])
+            pixels = augment_crops(pixels, drawn_by, blur, mirror)
         pixels = standardise(pixels, normalise)
         crops += list((pixels if pixels.ndim == 5 else pixels[:, :, None]).unbind(1))
     return crops

@@ -17,7 +17,7 @@ def cross_entropy_and_dice(logits: torch.Tensor, labels: torch.Tensor) -> tuple[
     logits, labels = at_least_float32(logits), labels.long()
     entropy = global_mean(F.cross_entropy(logits, labels, reduction="none").flatten())
     shares = logits.softmax(1)[:, 1:]
-    truth = F.one_hot(labels, logits.shape[1]).movedim(-1, 1)[:, 1:].to(shares.dtype)
+    truth = torch.zeros_like(logits).scatter_(1, labels[:, None], 1)[:, 1:]
     both, size, true_size = (of.sum((0, 2, 3)) for of in (shares * truth, shares, truth))
     both, size, true_size = _over_ranks(both), _over_ranks(size), all_sum(true_size)
     occurs = true_size > 0

@@ -9,6 +9,12 @@ from torch import nn
 from .errors import WeightsError
 from .weight_files import DOWNSTREAM, FORMAT_VERSION, STAGES, read_content
 
+NEEDED = {
+    "segmentation": ("network", "classes", "class_names", "image_size", "normalise", "tune"),
+    "classification": ("network", "classes", "shown"),
+    "detection": ("arch", "channels", "normalise", "side", "least_score", "fixed_norms", "findings"),
+}
+
 
 @dataclass(frozen=True)
 class DownstreamWeights:
@@ -42,6 +48,9 @@ def read_downstream(path: str | Path, task: str | None = None) -> DownstreamWeig
         origin = f"is from {known[found]}" if isinstance(found, str) and found in known else "is no such file"
         needed = " or ".join(f"finetune_{of}.py" for of in wanted)
         raise WeightsError(f"{path} {origin}; a weight file that {needed} wrote is needed here.")
+    lacking = [name for name in NEEDED[found] if name not in content]
+    if lacking:
+        raise WeightsError(f"{path} does not say its {lacking[0]}, without which nothing can be predicted; replace it.")
     version = content.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise WeightsError(f"{path} was written by a newer version (format {version}); update this one.")

@@ -139,6 +139,17 @@ def test_a_test_split_that_is_empty_is_told(here):
         finetune_segmentation.refuse_empty({"train": [1], "valid": [], "test": []}, "test")
 
 
+def test_values_of_judged_labels_that_no_class_has_are_told_before_the_training(here):
+    for path in sorted(Path("data").glob("*.npz"))[:4]:
+        with np.load(path) as file:
+            image, label = file["image"], file["label"].copy()
+        label[0, 0, 0] = 7
+        np.savez(path, image=image, label=label)
+    with pytest.raises(ValueError, match="unmapped label values: 7"):
+        fine_tune("--test_cases", "patient000", "patient001")
+    assert not Path("runs").exists()
+
+
 @pytest.mark.parametrize("preset", ["acdc", "brats", "la2018", "mmwhs_ct", "mmwhs_mr", "msd"])
 def test_presets_are_constants_that_the_script_knows(preset):
     config, plain = parse(SegmentationConfig, ["--preset", preset]), parse(SegmentationConfig, [])
