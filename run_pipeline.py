@@ -236,7 +236,7 @@ def stage_cells(row: dict) -> list[str]:
 def show_segmentations(stages: list[Stage], rows: list[dict]) -> None:
     """The table of what each start scored on the test split: Dice, also of each class where those are few."""
     classes = list(rows[0]["classes"]) if len(rows[0]["classes"]) <= MOST_COLUMNS else []
-    title = f"segmentation, Dice of {rows[0]['volumes']} test volumes (mean with its 95 % interval)"
+    title = f"Dice of {rows[0]['volumes']} test volumes (95 % interval)"
     table = Table("start", "time", "mean", *(name.replace("_", " ") for name in classes), title=title)
     for stage, row in zip(stages, rows):
         of_class = [with_interval({**row["classes"][name]["dice"], "interval": None}, digits=2) for name in classes]
