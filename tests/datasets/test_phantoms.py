@@ -108,9 +108,9 @@ def test_stripes_are_upright_or_level():
 def test_a_volume_of_48_48_16_takes_ten_milliseconds_at_most():
     taken = []
     for i in range(8):
-        start = time.perf_counter()
+        start = time.process_time()  # of this process: others may be at work, too
         make_phantom("Phantom_Abdomen", 0, i)
-        taken.append(time.perf_counter() - start)
+        taken.append(time.process_time() - start)
     assert min(taken) < 0.010
 
 

@@ -184,6 +184,6 @@ def test_two_runs_of_a_launcher_without_a_name_are_two(used, monkeypatch):
     used.begin(Config(batch_size=4), world=2)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert not ask(used, 2, batch_size=4, overwrite=True).overwrite
-    monkeypatch.setattr(os, "getppid", lambda: 1)
+    monkeypatch.setattr(os, "getppid", os.getpid)
     assert ask(used, 2, batch_size=4, overwrite=True).overwrite
     used.leave()

@@ -100,6 +100,7 @@ def test_a_written_network_is_built_from_its_file_and_computes_the_same(tmp_path
     pretrained, what, tune = networks()[number]
     model = Classifier(pretrained, what, 3, tune).eval()
     about = {"stage": "classification", "method": tune, "config": {}, "network": described(model, tune)}
+    about |= {"classes": [], "shown": {}}
     write_weights(tmp_path / "c.pth", model.state_dict(), about)
     again = load_classifier(read_downstream(tmp_path / "c.pth", "classification"))
     slices = 16 if number == 0 else 5
@@ -111,6 +112,7 @@ def test_a_written_network_is_built_from_its_file_and_computes_the_same(tmp_path
 def test_a_file_whose_tensors_are_of_another_network_is_refused(tmp_path):
     model = Classifier(encoders(), "volumes", 3)
     about = {"stage": "classification", "method": "full", "config": {}, "network": described(model, "full") | {"classes": 4}}
+    about |= {"classes": [], "shown": {}}
     write_weights(tmp_path / "c.pth", model.state_dict(), about)
     with pytest.raises(WeightsError, match="does not fit"):
         load_classifier(read_downstream(tmp_path / "c.pth"))
