@@ -163,7 +163,7 @@ def test_what_cannot_be_learned_or_judged_is_one_sentence(radiographs, tmp_path,
     named = [rows[0] + ",split", *(f"{row},train" for row in rows[1:4]), *(f"{row},valid" for row in rows[4:])]
     (tmp_path / "few/boxes.csv").write_text("\n".join(named), encoding="utf-8")
     said = refused("finetune_detection", ["--data_path", tmp_path / "few"], capsys)
-    assert "--evaluate test needs pictures of split test" in said
+    assert "No file is in the split test" in said
 
 
 def test_the_preset_of_vindr_is_a_file_of_constants():

@@ -199,8 +199,10 @@ def test_what_cannot_be_learned_is_one_sentence(data, here, capsys):
     assert "name one folder, with --data_path or with --image_path" in refused(capsys)
     assert "name one folder" in refused(capsys, *images(data), "--data_path", data / "volumes")
     sentence = refused(capsys, *images(data), "--evaluate", "test")
-    assert "No file is of the test split, on which --evaluate test judges" in sentence
-    assert "--labelled 50 subjects are asked for, but class '0' has 6" in refused(capsys, *images(data), "--labelled", 50)
+    assert "No file is in the split test; deal the data into splits otherwise" in sentence
+    assert "--labelled 50 asks for more than the 6 subjects of class '0' there are" in refused(
+        capsys, *images(data), "--labelled", 50
+    )
     assert "12 images make no batch of 40" in refused(capsys, *images(data), "--batch_size", 40)
     assert "no meaning with --normalise none" in refused(capsys, *images(data), "--normalise", "none", "--window", 0, 255)
     assert "--image_size is 0; it must be above 0" in refused(capsys, *images(data), "--image_size", 0)
