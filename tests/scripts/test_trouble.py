@@ -1,11 +1,9 @@
 """What a run does when its folders vanish or cannot be written, and when a loader process is killed under it."""
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,6 @@ import engine.saver
 import engine.weights
 import ssl_deepcluster_2D
 import ssl_swav_2D
-from datasets.loader import _end_workers
 from engine.checkpoint import load_checkpoint
 from engine.config import parse
 from engine.errors import UserError
@@ -158,13 +155,21 @@ def test_a_stop_between_epochs_whose_state_is_not_on_the_disk_does_not_say_that_
     assert "the same command goes on" not in said
 
 
-def test_loader_processes_that_the_run_ends_itself_are_not_told_as_killed():
-    told, before = [], signal.signal(signal.SIGCHLD, lambda number, frame: told.append(number))  # as torch's loader does
-    try:
-        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
-        child.start()
-        _end_workers()
-        child.join()
-        assert child.exitcode == -signal.SIGKILL and not told
-    finally:
-        signal.signal(signal.SIGCHLD, before)
+ENDING = """
+import multiprocessing, signal, sys, time
+sys.path.insert(0, sys.argv[1])
+from datasets.loader import _end_workers
+told = []
+signal.signal(signal.SIGCHLD, lambda number, frame: told.append(number))  # as torch's loader does
+child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+child.start()
+_end_workers()
+child.join()
+assert child.exitcode == -signal.SIGKILL and not told, (child.exitcode, told)
+"""
+
+
+def test_loader_processes_that_the_run_ends_itself_are_not_told_as_killed(tmp_path):
+    # in a process of its own: it ends all loaders of its process, which other tests may have left
+    done = run("-c", ENDING, Path(__file__).parents[2], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
