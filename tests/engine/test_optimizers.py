@@ -95,3 +95,14 @@ def test_a_loaded_state_brings_its_moments_and_no_constants(name):
     weight = model.weight
     assert all(torch.equal(first.state[weight][key], second.state[weight][key]) for key in first.state[weight])
     assert first.state[weight]
+
+
+@pytest.mark.parametrize("name", ["adamw", "larc"])
+def test_the_share_of_the_rate_is_that_of_the_names_for_matrices_and_vectors(name):
+    model = torch.nn.ModuleDict({"encoder": torch.nn.Linear(3, 2), "head": torch.nn.Linear(2, 1)})
+    share_of = {}
+    for group in make_optimizer(name, model, 1e-3, 0.1, {"encoder.": 0.1}).param_groups:
+        share_of |= {id(parameter): group["share"] for parameter in group["params"]}
+    assert {of: share_of[id(parameter)] for of, parameter in model.named_parameters()} == {
+        "encoder.weight": 0.1, "encoder.bias": 0.1, "head.weight": 1.0, "head.bias": 1.0,
+    }  # fmt: skip
