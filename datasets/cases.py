@@ -1,6 +1,5 @@
 """Volumes with label maps: which files make a case, whose it is, and to which split it belongs."""
 
-import csv
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from .errors import DataError
-from .files import SPLITS, VOLUME_ENDINGS
+from .files import SPLITS, VOLUME_ENDINGS, read_table
 from .foreign import shape_in
 from .identity import ARCHIVES
 from .pairing import by_custom, by_patterns, is_of_test, subject_guessed
@@ -169,15 +168,8 @@ def _no_label(paths: list[Path], label_pattern: str) -> str:
 
 
 def _of_table(root: Path, path: Path) -> list[Case]:
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows, columns = list(reader), set(reader.fieldnames or ())
-    except (OSError, UnicodeDecodeError, csv.Error):
-        raise DataError(
-            f"{path} cannot be read as a CSV table in UTF-8; name one with image,label[,subject][,split]."
-        ) from None
-    if not {"image", "label"} <= columns:
+    rows, columns = read_table(path, "--manifest")
+    if not {"image", "label"} <= set(columns):
         raise DataError(f"{path} needs the columns image,label[,subject][,split] in its first line.")
     cases: dict[str, Case] = {}
     for row in rows:

@@ -1,13 +1,12 @@
 """Files with a class: read from a table or from class folders, dealt into splits, and checked before anything is learned."""
 
-import csv
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .errors import DataError
-from .files import SPLITS, Item, find_images, find_volumes
+from .files import SPLITS, Item, find_images, find_volumes, read_table
 from .subject_splits import drawn_subjects, with_splits
 
 # what columns of a table are called, ours first
@@ -130,14 +129,7 @@ def _of_table(root: Path, path: Path, asked: dict[str, str]) -> list[Item]:
 
 def _rows(path: Path, asked: dict[str, str]) -> tuple[list[dict], dict[str, str]]:
     """The rows of a table, and what its columns of path, label, subject and split are called ("" = it has none)."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows, there = list(reader), list(reader.fieldnames or ())
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); name a CSV table with --labels.") from None
-    except (UnicodeDecodeError, csv.Error):
-        raise DataError(f"{path} cannot be read as a CSV table in UTF-8; save it as one.") from None
+    rows, there = read_table(path, "--labels")
     column = {}
     for what, usual in COLUMNS.items():
         column[what] = asked.get(what) or next((name for name in usual if name in there), "")

@@ -81,14 +81,10 @@ def read_labels(root: Path, missing_ok: bool = False) -> dict[str, dict[str, str
     path = root / "labels.csv"
     if not path.is_file():
         return {}
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns, rows = set(reader.fieldnames or ()), {row["path"]: row for row in reader if "path" in row}
-    except (UnicodeDecodeError, csv.Error):
-        raise DataError(f"{path} cannot be read as a CSV table in UTF-8; save it as one.") from None
-    if not {"path", "label"} <= columns:
+    listed, columns = read_table(path)
+    if not {"path", "label"} <= set(columns):
         raise DataError(f"{path} needs the columns path,label[,subject][,split] in its first line.")
+    rows = {row["path"]: row for row in listed}
     for name, row in rows.items():
         inside = name == Path(name).as_posix() and not name.startswith("/") and ".." not in Path(name).parts
         if not inside or not (missing_ok or (root / name).is_file()):
@@ -96,6 +92,19 @@ def read_labels(root: Path, missing_ok: bool = False) -> dict[str, dict[str, str
         if (row.get("split") or "") not in SPLITS:
             raise DataError(f"{path} gives {name} the split {row['split']!r}; use train, valid, test, or nothing.")
     return rows
+
+
+def read_table(path: Path, named_by: str = "") -> tuple[list[dict[str, str]], list[str]]:
+    """The rows of a CSV table, and its columns. named_by: its flag. Raises `DataError` when it is no such table in UTF-8."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            return list(reader), list(reader.fieldnames or ())
+    except OSError as error:
+        what = f"name a CSV table with {named_by}" if named_by else "look at its permissions"
+        raise DataError(f"{path} cannot be read ({error.strerror}); {what}.") from None
+    except (UnicodeDecodeError, csv.Error):
+        raise DataError(f"{path} cannot be read as a CSV table in UTF-8; save it as one.") from None
 
 
 def has_labels(root: Path) -> bool:

@@ -9,8 +9,6 @@ Writes   <output>/subset*/<seriesuid>_<row>.npy (H x W x C, int16 Hounsfield uni
 Run      python -m datasets.luna16 --volumes LUNA16 --candidates LUNA16/candidates_V2.csv --output training_data_luna16
 """
 
-import csv
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +18,8 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from .errors import DataError
-from .files import VOLUME_ENDINGS, hash_of
+from .errors import DataError, as_sentences
+from .files import VOLUME_ENDINGS, hash_of, read_table
 from .formats import layout_of
 from .identity import stem_of
 from .manifest import table, write_text
@@ -102,15 +100,8 @@ def find_scans(root: Path) -> dict[str, Path]:
 
 def read_candidates(path: Path) -> list[Candidate]:
     """The rows of the table. Raises `DataError` when it is none, or a value is no number."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows, there = list(reader), set(reader.fieldnames or ())
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); name the table with --candidates.") from None
-    except (UnicodeDecodeError, csv.Error):
-        raise DataError(f"{path} cannot be read as a CSV table in UTF-8; save it as one.") from None
-    if not set(COLUMNS) <= there:
+    rows, there = read_table(path, "--candidates")
+    if not set(COLUMNS) <= set(there):
         raise DataError(f"{path} needs the columns {','.join(COLUMNS)} in its first line.")
     return [_candidate(path, number, row) for number, row in enumerate(rows)]
 
@@ -173,8 +164,5 @@ def patches_of(
 
 
 if __name__ == "__main__":
-    try:
+    with as_sentences():
         main(tyro.cli(Candidates, use_underscores=True))
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None

@@ -6,7 +6,6 @@ Run: python -m datasets.make_samples                              training_data_
 
 import csv
 import io
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from .draws import keys, uniform
-from .errors import DataError
+from .errors import DataError, as_sentences
 from .phantom_anatomy import ANATOMIES, shared_classes
 from .phantoms import make_phantom, make_slice
 
@@ -124,8 +123,5 @@ def write_labels(root: Path, rows: list[list[str]]) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with as_sentences():
         main(tyro.cli(Samples, use_underscores=True))
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
