@@ -8,7 +8,6 @@ Writes   <output>/<name>.nii.gz for each volume; or <output>/predictions.csv: cl
 Run      python predict.py --weights weights/segmentation.pth --data_path SCANS --output PREDICTIONS
 """
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,11 +27,11 @@ from datasets.plane import taken_back
 from datasets.scans import read_scan, write_prediction
 from datasets.segmentation import WholeCases, collate_whole
 from datasets.segmentation_views import whole_view
-from engine.checkpoint import write_atomically
 from engine.config import parse
 from engine.errors import UserError, speaking_to_people
 from engine.listing import Listing, told
 from engine.processes import autocast, computing_dtype, to_device
+from engine.results import write_rows
 from models.classifier import load_classifier
 from models.detector import rebuilt
 from models.downstream import DownstreamWeights, read_downstream
@@ -81,7 +80,7 @@ def segment(weights: DownstreamWeights, config: PredictionConfig, listing: Listi
         with torch.no_grad(), autocast(dtype, device):
             parts = model.segment(whole_view(to_device(batch, device), weights.about["normalise"], torch.float32))
             classes = [taken_back(logits.float(), batch["placement"]).argmax(1).to(torch.uint8) for logits in parts]
-        case = left[batch["index"]]
+        case = batch["case"]
         stored = label_map.stored_of(torch.cat(classes).movedim(0, 2).cpu().numpy())
         write_prediction(output_of[case.name], case, read_scan(case), stored)
     print(f"{len(left)} label maps are in {config.output}")
@@ -97,14 +96,13 @@ def classify(weights: DownstreamWeights, config: PredictionConfig, listing: List
     classes = weights.about["classes"]
 
     def rows():
-        yield ["path", "class", *(f"p({name})" for name in classes)]
         for batch in tqdm(shown.judged_on(items, config.batch_size, config.workers), "classifying", unit="batch"):
             with torch.no_grad(), autocast(dtype, device):
                 shares = model(*shown.plain(to_device(batch, device), torch.float32)).double().softmax(1).cpu()
             for index, of in zip(batch["index"].tolist(), shares):
                 yield [items[index].name, classes[of.argmax()], *(f"{share:.6f}" for share in of)]
 
-    write_table(Path(config.output), rows())
+    write_predictions(config, ["path", "class", *(f"p({name})" for name in classes)], rows())
 
 
 def detect(weights: DownstreamWeights, config: PredictionConfig, listing: Listing) -> None:
@@ -118,7 +116,6 @@ def detect(weights: DownstreamWeights, config: PredictionConfig, listing: Listin
     model.to(device)
 
     def rows():
-        yield ["path", "finding", "score", "x", "y", "w", "h"]
         for batch in tqdm(once_loader(pictures, collate_boxes, config.batch_size, config.workers), "detecting", unit="batch"):
             with torch.no_grad(), autocast(dtype, device):
                 found = model(detector_images(to_device(batch, device), about["normalise"], torch.float32))
@@ -128,7 +125,7 @@ def detect(weights: DownstreamWeights, config: PredictionConfig, listing: Listin
                     place = [f"{side:.2f}" for side in (left, top, right - left, bottom - top)]
                     yield [pictures.items[index].name, about["findings"][label - 1], f"{score:.4f}", *place]
 
-    write_table(Path(config.output), rows())
+    write_predictions(config, ["path", "finding", "score", *"xywh"], rows())
 
 
 def wanted(config: PredictionConfig, flag: str) -> str:
@@ -144,16 +141,11 @@ def written(stem: Path) -> bool:
     return any(stem.with_name(stem.name + ending).exists() for ending in (".nii.gz", ".npz"))
 
 
-def write_table(folder: Path, rows) -> None:
-    """Rows as they come; the table appears under its name when it is whole."""
-
-    def write(path: Path) -> None:
-        with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            csv.writer(file).writerows(rows)
-
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "predictions.csv", write)
-    print(f"wrote {folder}/predictions.csv")
+def write_predictions(config: PredictionConfig, columns: list[str], rows) -> None:
+    """The table appears under its name when it is whole."""
+    path = Path(config.output) / "predictions.csv"
+    write_rows(path, columns, rows)
+    print(f"wrote {path}")
 
 
 def machine(config: PredictionConfig) -> tuple[torch.device, torch.dtype]:

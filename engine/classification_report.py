@@ -3,9 +3,7 @@
 With several seeds a score is the mean of theirs, and each draw of the bootstrap takes the same subjects for all of them.
 """
 
-import csv
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,9 +12,9 @@ import numpy as np
 from rich.table import Table
 
 from .bootstrap import as_figures, estimate, known_mean
-from .checkpoint import write_atomically
 from .classification_scores import Score, auc, occurs, scores_of
 from .errors import UserError
+from .results import write_json, write_rows
 from .tables import print_table, with_interval
 
 
@@ -41,10 +39,9 @@ def write_report(folder: Path, predictions: Sequence[Predictions], names: Sequen
         split: _summary([of for of in predictions if of.split == split], names)
         for split in sorted({of.split for of in predictions})
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "cases.csv", lambda path: _write_cases(path, predictions, names))
-    text = json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False)
-    write_atomically(folder / "results.json", lambda path: path.write_text(text, encoding="utf-8"))
+    columns = ["file", "subject", "split", "seed", "label", *(f"probability_{name}" for name in names)]
+    write_rows(folder / "cases.csv", columns, _rows(predictions, names))
+    write_json(folder / "results.json", results)
     return results
 
 
@@ -116,10 +113,7 @@ def _or_not_defined(figures: dict) -> str:
     return "not defined" if figures["value"] is None else with_interval(figures)
 
 
-def _write_cases(path: Path, predictions: Sequence[Predictions], names: Sequence[str]) -> None:
-    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "subject", "split", "seed", "label", *(f"probability_{name}" for name in names)])
-        for of in predictions:
-            for name, subject, label, row in zip(of.files, of.subjects, of.labels, of.probabilities):
-                writer.writerow([name, subject, of.split, of.seed, names[label], *(float(value) for value in row)])
+def _rows(predictions: Sequence[Predictions], names: Sequence[str]) -> Iterator[list]:
+    for of in predictions:
+        for name, subject, label, row in zip(of.files, of.subjects, of.labels, of.probabilities):
+            yield [name, subject, of.split, of.seed, names[label], *(float(value) for value in row)]

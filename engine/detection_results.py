@@ -1,8 +1,6 @@
 """What a detection run writes about the pictures that it is judged on: figures, a line a picture, COCO's files, a sheet."""
 
-import csv
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +10,11 @@ from rich.table import Table
 from .box_pictures import MOST_PICTURES, box_sheet
 from .detection_scores import Boxes, coco_files, detection_scores
 from .processes import gather_objects
+from .results import write_json, write_rows
 from .tables import print_table
 
 FIGURES = ("map", "map50")
+COLUMNS = ("file", "subject", "split", "true boxes (finding x y w h)", "found boxes (finding score x y w h)")
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,15 @@ def write_results(
     for split, of in splits.items():
         results[split] = detection_scores(of.truth, of.found, findings, of.subjects)
         truth, found = coco_files(of.truth, of.found, findings, of.names, of.sizes)
-        (folder / f"{split}_truth.json").write_text(json.dumps(truth), encoding="utf-8")
-        (folder / f"{split}_found.json").write_text(json.dumps(found), encoding="utf-8")
+        write_json(folder / f"{split}_truth.json", truth, indent=None)
+        write_json(folder / f"{split}_found.json", found, indent=None)
         shown = [number for number, true in enumerate(of.truth) if len(true.labels)][:MOST_PICTURES]
         if shown:
             panels = [(of.names[number], pixels_of(split, number)) for number in shown]
             sides = ([side[number] for number in shown] for side in (of.truth, of.found))
             box_sheet(folder / f"{split}_boxes.png", panels, *sides, findings)
-    _write_cases(folder / "cases.csv", splits, findings)
-    (folder / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+    write_rows(folder / "cases.csv", COLUMNS, _rows(splits, findings))
+    write_json(folder / "results.json", results)
     for split in splits:
         _show(split, results[split])
     return results
@@ -69,17 +69,13 @@ def write_mean(folder: Path, runs: Sequence[dict]) -> None:
             spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
             mean = float(np.mean(values)) if values else None
             means.setdefault(split, {})[figure] = {"mean": mean, "deviation": spread, "each": values}
-    (folder / "results.json").write_text(json.dumps(means, indent=1), encoding="utf-8")
+    write_json(folder / "results.json", means)
 
 
-def _write_cases(path: Path, splits: dict[str, Judged], findings: Sequence[str]) -> None:
-    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["file", "subject", "split", "true boxes (finding x y w h)", "found boxes (finding score x y w h)"])
-        for split, of in splits.items():
-            for row in zip(of.names, of.subjects, of.truth, of.found):
-                name, subject, truth, found = row
-                writer.writerow([name, subject, split, _in_words(truth, findings), _in_words(found, findings)])
+def _rows(splits: dict[str, Judged], findings: Sequence[str]) -> Iterator[list]:
+    for split, of in splits.items():
+        for name, subject, truth, found in zip(of.names, of.subjects, of.truth, of.found):
+            yield [name, subject, split, _in_words(truth, findings), _in_words(found, findings)]
 
 
 def _in_words(of: Boxes, findings: Sequence[str]) -> str:

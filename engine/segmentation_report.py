@@ -4,10 +4,8 @@ The mean of a split is over volumes, of each the mean of its classes; classes th
 no mean (`engine/segmentation_scores.py`). With several seeds, a volume's value is the mean over the seeds that have one.
 """
 
-import csv
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +13,8 @@ import numpy as np
 from rich.table import Table
 
 from .bootstrap import known_mean, mean_over_seeds
-from .checkpoint import write_atomically
 from .errors import UserError
+from .results import write_json, write_rows
 from .segmentation_scores import MEASURES, STATUSES, ClassScores
 from .tables import print_table, with_interval
 
@@ -48,10 +46,8 @@ def write_report(folder: Path, cases: Sequence[CaseScores], names: Sequence[str]
         split: _summary([case for case in cases if case.split == split], names, tolerance)
         for split in sorted({case.split for case in cases})
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "cases.csv", lambda path: _write_cases(path, cases, names))
-    text = json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False)
-    write_atomically(folder / "results.json", lambda path: path.write_text(text, encoding="utf-8"))
+    write_rows(folder / "cases.csv", COLUMNS, _rows(cases, names))
+    write_json(folder / "results.json", results)
     return results
 
 
@@ -122,12 +118,9 @@ def _cells(figures: dict) -> list[str]:
     return [with_interval(figures.get(measure), digits=1 if measure == "hd95" else 3) for measure in MEASURES]
 
 
-def _write_cases(path: Path, cases: Sequence[CaseScores], names: Sequence[str]) -> None:
-    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for case in cases:
-            for name, row in zip(names, case.classes):
-                figures = [getattr(row, measure) for measure in MEASURES]
-                told = ["" if math.isnan(value) else value for value in figures]
-                writer.writerow([case.seed, case.case, case.subject, case.split, name, row.status, *told, row.unit])
+def _rows(cases: Sequence[CaseScores], names: Sequence[str]) -> Iterator[list]:
+    for case in cases:
+        for name, row in zip(names, case.classes):
+            figures = [getattr(row, measure) for measure in MEASURES]
+            told = ["" if math.isnan(value) else value for value in figures]
+            yield [case.seed, case.case, case.subject, case.split, name, row.status, *told, row.unit]
