@@ -32,8 +32,9 @@ from engine.processes import autocast, of_first
 from engine.run import launch, start
 from losses.cross_entropy import class_weights, classification_loss
 from losses.distributed import all_sum, gather_rows
-from models.classifier import Classifier, described
+from models.classifier import Classifier
 from models.pretrained import Encoders, load_encoders, random_encoders
+from models.starts import network_constants
 
 
 @dataclass(kw_only=True)
@@ -95,6 +96,7 @@ def fine_tune(config: ClassificationConfig) -> tuple[Classifier, tuple[str, ...]
     loader = shown.learned_from(learned, seed=config.seed, min_scale=config.image_min_scale, **dealt_out)
     targets = np.array(data.targets(learned))
     weights = class_weights(torch.from_numpy(targets), len(data.classes)) if config.balance == "classes" else None
+    constants = network_constants(encoders)
     model = Classifier(encoders, what, len(data.classes), config.tune)
     best = Best(model)
     pretrained = {"slice_encoder.": config.pretrained_rate, "volume_encoder.": config.pretrained_rate}
@@ -138,7 +140,7 @@ def fine_tune(config: ClassificationConfig) -> tuple[Classifier, tuple[str, ...]
         told = judged(items, what=f"judging the {split} split")
         names, subjects = [item.name for item in items], [subject_of(item) for item in items]
         predictions.append(Predictions(config.seed, split, names, subjects, np.array(data.targets(items)), told))
-    more = {"network": described(model, config.tune), "classes": list(data.classes), "shown": asdict(shown)}
+    more = {"network": constants, "classes": list(data.classes), "shown": asdict(shown), "tune": config.tune}
     run.finish("classification", config.tune, model.state_dict(), more=more | {"best_epoch": best.epoch})
     return model, data.classes, predictions
 

@@ -7,8 +7,7 @@ from torch import nn
 
 from .downstream import DownstreamWeights
 from .pretrained import Encoders
-from .slice_encoder import SliceEncoder
-from .volume_encoder import VolumeEncoder
+from .starts import encoders_of
 
 HIDDEN_DIM = 512  # of the head with a hidden layer
 LEAST_DEVIATION = 0.01  # of the mean deviation: a feature that hardly varies in training is not blown up elsewhere
@@ -87,28 +86,10 @@ class Standardise(nn.Module):
         )
 
 
-def described(model: Classifier, tune: str) -> dict:
-    """The constants of a classifier as plain values, for its weight file; `load_classifier` makes the network of them."""
-    of_slices, of_volumes = model.slice_encoder, model.volume_encoder
-    about = {"what": model.what, "tune": tune, "classes": model.head[-1].out_features}
-    about |= {"arch": of_slices.arch, "embedding": of_slices.embedding, "volume_encoder": None}
-    if of_volumes is not None:
-        about["volume_encoder"] = {
-            "embedding_dim": of_slices.embedding_dim,
-            "axis": of_volumes.axis,
-            "slices": of_volumes.slices or 0,
-            "sampling": of_volumes.sampling,
-        }
-    return about
-
-
 def load_classifier(weights: DownstreamWeights) -> Classifier:
     """The network in a file of finetune_classification.py, in eval mode. Raises `WeightsError` where its tensors do not fit."""
-    about = weights.about["network"]
-    of_volumes = about["volume_encoder"]
-    dim = of_volumes["embedding_dim"] if of_volumes else 8  # the map to D goes where there is no f_inter
-    f_intra = SliceEncoder(about["arch"], dim, about["embedding"])
-    f_inter = VolumeEncoder(**of_volumes, dropout=0.0) if of_volumes else None
-    model = Classifier(Encoders(f_intra, f_inter, {}), about["what"], about["classes"], about["tune"])
+    about = weights.about
+    encoders = encoders_of(about["network"], weights.path)
+    model = Classifier(encoders, about["shown"]["what"], len(about["classes"]), about["tune"])
     weights.load_into(model)
     return model.eval()

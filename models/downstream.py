@@ -11,7 +11,7 @@ from .weight_files import DOWNSTREAM, FORMAT_VERSION, STAGES, read_content
 
 NEEDED = {
     "segmentation": ("network", "classes", "class_names", "image_size", "normalise", "tune"),
-    "classification": ("network", "classes", "shown"),
+    "classification": ("network", "classes", "shown", "tune"),
     "detection": ("arch", "channels", "normalise", "side", "least_score", "fixed_norms", "findings"),
 }
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from .errors import WeightsError
-from .pretrained import Encoders, load_encoders
+from .pretrained import Encoders, load_encoders, random_encoders
 from .slice_encoder import SliceEncoder, orthogonal_map
 from .volume_encoder import VolumeEncoder
 
@@ -16,11 +16,10 @@ def starting_encoders(
     """f_intra and, `with_volumes`, f_inter to start from, and what is to be said of them. path: "" for random weights.
 
     arch, d_model: where no file tells. What a file does not have (f_inter and the map to D after stage 1) is made as stage 2
-    begins: a seeded rotation of the features, and an f_inter that changes nothing yet. Random weights are torch's, from its
-    global seed.
+    begins: a seeded rotation of the features, and an f_inter that changes nothing yet.
     """
     if not path:
-        encoders, said = Encoders(SliceEncoder(arch, d_model), None, {}), ["no pretrained weights: a start at random"]
+        encoders, said = random_encoders(arch, d_model, seed), ["no pretrained weights: a start at random"]
     else:
         encoders, said = load_encoders(path, sampling, resnet)
     f_intra = encoders.slice_encoder

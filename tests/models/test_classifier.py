@@ -3,11 +3,12 @@ import torch
 from torch import nn
 
 from engine.weights import write_weights
-from models.classifier import Classifier, described, load_classifier
+from models.classifier import Classifier, load_classifier
 from models.downstream import read_downstream
 from models.errors import WeightsError
 from models.pretrained import Encoders, random_encoders
 from models.slice_encoder import SliceEncoder
+from models.starts import network_constants
 from models.volume_encoder import VolumeEncoder
 
 
@@ -98,9 +99,10 @@ def networks():
 @pytest.mark.parametrize("number", range(3))
 def test_a_written_network_is_built_from_its_file_and_computes_the_same(tmp_path, number):
     pretrained, what, tune = networks()[number]
+    constants = network_constants(pretrained)
     model = Classifier(pretrained, what, 3, tune).eval()
-    about = {"stage": "classification", "method": tune, "config": {}, "network": described(model, tune)}
-    about |= {"classes": [], "shown": {}}
+    about = {"stage": "classification", "method": tune, "config": {}, "network": constants}
+    about |= {"classes": ["a", "b", "c"], "shown": {"what": what}, "tune": tune}
     write_weights(tmp_path / "c.pth", model.state_dict(), about)
     again = load_classifier(read_downstream(tmp_path / "c.pth", "classification"))
     slices = 16 if number == 0 else 5
@@ -111,8 +113,8 @@ def test_a_written_network_is_built_from_its_file_and_computes_the_same(tmp_path
 
 def test_a_file_whose_tensors_are_of_another_network_is_refused(tmp_path):
     model = Classifier(encoders(), "volumes", 3)
-    about = {"stage": "classification", "method": "full", "config": {}, "network": described(model, "full") | {"classes": 4}}
-    about |= {"classes": [], "shown": {}}
+    about = {"stage": "classification", "method": "full", "config": {}, "network": network_constants(encoders())}
+    about |= {"classes": ["a", "b", "c", "d"], "shown": {"what": "volumes"}, "tune": "full"}
     write_weights(tmp_path / "c.pth", model.state_dict(), about)
     with pytest.raises(WeightsError, match="does not fit"):
         load_classifier(read_downstream(tmp_path / "c.pth"))
