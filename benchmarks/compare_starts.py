@@ -14,6 +14,7 @@ import sys
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class Flags:
     seeds: tuple[int, ...] = (0, 1, 2)
     pretrained_path: str = "weights"  # where the weight files are
     output: str = "runs/compare_starts"
-    evaluate: str = "test"  # what is judged: valid while constants are being chosen, test once
+    evaluate: Literal["valid", "test"] = "test"  # what is judged: valid while constants are being chosen, test once
     more: tuple[str, ...] = ()  # further flags of finetune_segmentation.py, without their dashes: arch=resnet18 epochs=20
 
 

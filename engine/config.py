@@ -59,7 +59,6 @@ class Config:
     sync_bn: Literal["pytorch", "none"] = "pytorch"  # batch statistics over all processes, or of each one's own
     on_bad_file: Literal["stop", "skip"] = "stop"  # skip: all files are read once before; the bad ones are left out and named
     check_data: bool = True  # look at the headers of all files before the start, and say what seems wrong with them
-    probed_files: int = 512  # labelled files, at most, whose nearest neighbours are scored every epoch (0 = none)
     checkpoint_minutes: float = 30.0  # save the state also within an epoch, every so many minutes (0 = never)
     checkpoint_freq: int = 25  # keep a copy of the checkpoint every so many epochs
     timeout_minutes: float = 30.0  # a process that does not answer the others for so long ends them all
@@ -73,6 +72,7 @@ class Config:
 
 @dataclass(kw_only=True)
 class VolumeConfig(Config):
+    probed_files: int = 512  # labelled files, at most, whose nearest neighbours are scored every epoch (0 = none)
     # volumes
     data_path: str = "training_data_3D"  # folder of volumes: <collection>/*.npy (H x W x C), NIfTI, MHA, NRRD
     target_shape: tuple[int, int, int] = (64, 128, 128)  # slices, height, width that the network sees
@@ -92,6 +92,7 @@ class VolumeConfig(Config):
 @dataclass(kw_only=True)
 class ImageConfig(Config):
     preset: Literal["default", "released", "vissl"] = "default"  # vissl = released: VISSL's recipe, as published
+    probed_files: int = 512  # labelled files, at most, whose nearest neighbours are scored every epoch (0 = none)
     # images
     normalise: Literal["robust", "none", "imagenet"] = "robust"  # imagenet: the whole range, ImageNet's mean a channel (VISSL)
     data_path: str = "training_data_2D"  # folder of pictures, `train/` inside it when there is one ("" = none)

@@ -44,6 +44,8 @@ def refuse_impossible(config) -> None:
             f"--resnet_pretrained {values['resnet_pretrained']} only completes a file that --start_from names; name it with "
             "--start_from itself."
         )
+    if values.get("pretrained_rate", 1.0) != 1.0 and values.get("start_from") == "":
+        raise UserError("--pretrained_rate is that of weights which --start_from names; name them, or leave it out.")
     if values.get("masking") == "published" and not int(values["mask_ratio"] * values["target_shape"][0]):
         raise UserError("--masking published divides by int(mask_ratio * slices), which is 0; raise --mask_ratio.")
 

@@ -22,6 +22,7 @@ from ssl_swav_3D import SwavJointConfig
         (SwavImageConfig, "--nmb_crops 1 --size_crops 24", "two crops"),
         (SwavImageConfig, "--epsilon 0", "--epsilon is 0.0"),
         (FinetuneConfig, "--resnet_pretrained resnet.pth", "only completes a file that --start_from names"),
+        (FinetuneConfig, "--pretrained_rate 0.1", "--pretrained_rate is that of weights which --start_from names"),
     ],
 )
 def test_values_that_nothing_can_be_computed_with_are_refused(config_class, words, message):

@@ -24,7 +24,7 @@ from models.pretrained import random_encoders
 from tests import released_files
 
 SMALL = "--arch resnet18 --d_model 32 --precision fp32 --workers 0 --image_size 24 --target_shape 8 24 24 --epochs 1".split()
-SMALL += "--batch_size 4 --evaluate valid --probed_files 0".split()
+SMALL += "--batch_size 4 --evaluate valid".split()
 DRIVER = Path(__file__).with_name("disturbed.py")
 
 
