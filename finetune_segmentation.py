@@ -27,7 +27,7 @@ from engine.config import FinetuneConfig
 from engine.finetuning import Best, judged_splits, refuse_empty, runs_of
 from engine.pictures import outlines
 from engine.processes import autocast, gather_lists, of_first
-from engine.run import launch, start
+from engine.run import Run, launch, start
 from engine.segmentation_report import CaseScores, best_median_worst, show, write_report
 from engine.segmentation_scores import mean_dice, score_volume
 from losses.segmentation import cross_entropy_and_dice
@@ -75,18 +75,7 @@ def main(config: SegmentationConfig) -> None:
 def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple[str, ...]]:
     """One run → on the first process the scores of all judged cases, on the others none; and the names of the classes."""
     run = start(config, __file__)
-    patterns = config.image_pattern, config.label_pattern, config.subject_pattern
-    found = run.find(find_cases, config.data_path, *patterns, True, config.manifest)
-    cases = deal_splits(found, config.valid_cases, config.test_cases)
-    split = {name: [case for case in cases if case.split == name] for name in ("train", "valid", "test")}
-    refuse_empty(split, config.evaluate)
-    if config.classes:
-        label_map = LabelMap.from_words(config.classes, config.class_names, config.other_labels == "background")
-        label_map.refuse_absent(split["train"])
-    else:
-        label_map = LabelMap.found_in(split["train"], config.class_names, config.other_labels == "background")
-    judged_later = {case for name in ("valid", *judged_splits(config.evaluate)) for case in split[name]}
-    of_first(lambda: label_map.refuse_unmapped(sorted(judged_later, key=lambda case: case.name)))
+    split, label_map = labelled_cases(config, run)
     learned = drawn_subjects(split["train"], config.labelled, config.seed)
 
     path, resnet = (run.input(name) if name else "" for name in (config.start_from, config.resnet_pretrained))
@@ -108,30 +97,30 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
     network = run.prepare(model, loader, shares=dict.fromkeys(PRETRAINED, config.pretrained_rate) if path else {}, best=best)
 
     def segmented(cases: list[Case], what: str = ""):
-        """Each of this process's share of the cases with its class numbers (H, W, C)."""
+        """Each of this process's share of the cases, its spacing, and its class numbers (H, W, C)."""
         for batch in run.evaluate(once_loader(WholeCases(cases, size), collate_whole, 1, **dealt), what=what):
             with autocast(run.dtype, run.device):
                 parts = model.segment(whole_view(batch, normalise, run.float_type))
                 classes = [taken_back(logits.float(), batch["placement"]).argmax(1).to(torch.uint8) for logits in parts]
-            yield cases[batch["index"]], torch.cat(classes).movedim(0, 2).cpu().numpy()
+            yield batch["case"], batch["spacing"], torch.cat(classes).movedim(0, 2).cpu().numpy()
 
     def dice(cases: list[Case]) -> float:
         """The mean over cases of the mean Dice of their classes."""
-        own = [mean_dice(of, read_label(case, label_map), len(label_map.values)) for case, of in segmented(cases)]
+        own = [mean_dice(of, read_label(case, label_map), len(label_map.values)) for case, _, of in segmented(cases)]
         return float(np.nanmean(gather_lists(own)))
 
     def judged(cases: list[Case], name: str) -> list[CaseScores]:
         own = []
-        for case, classes in segmented(cases, f"judging {name}"):
-            how = len(label_map.values), read_scan(case).spacing, config.surface_tolerance
-            scores = score_volume(classes, read_label(case, label_map), *how)
+        for case, spacing, found in segmented(cases, f"judging {name}"):
+            how = len(label_map.values), spacing, config.surface_tolerance
+            scores = score_volume(found, read_label(case, label_map), *how)
             own.append(CaseScores(config.seed, case.name, case.subject, name, scores))
         return gather_lists(own)
 
     def draw(scores: list[CaseScores], cases: list[Case], path: Path) -> None:
         """The best, the median and the worst case, truth beside prediction."""
         chosen = {of.case: f"{what}: {of.case}, Dice {of.dice:.3f}" for what, of in best_median_worst(scores).items()}
-        shown = gather_lists(list(segmented([case for case in cases if case.name in chosen])))
+        shown = gather_lists([(case, of) for case, _, of in segmented([case for case in cases if case.name in chosen])])
         if run.rank == 0 and shown:
             of_file = {case.name: (read_scan(case).pixels, read_label(case, label_map), of) for case, of in shown}
             outlines(path, {title: of_file[name] for name, title in chosen.items()}, path.stem.replace("_", " "))
@@ -147,16 +136,35 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
             best.offer(score, epoch)
     if config.keep == "best":
         best.restore()
-    about = {"classes": list(label_map.words), "class_names": list(label_map.names), "image_size": list(size)}
-    about |= {"normalise": normalise, "network": network_constants(encoders), "tune": config.tune, "best_epoch": best.epoch}
-    run.finish("segmentation", "unet", model.state_dict(), more=about)
-
     scores = []
     for name in judged_splits(config.evaluate):
         of_split = judged(split[name], name)
         draw(of_split, split[name], run.folder / f"best_median_worst_{name}.png")
         scores += of_split
+    about = {"classes": list(label_map.words), "class_names": list(label_map.names), "image_size": list(size)}
+    about |= {"normalise": normalise, "network": network_constants(encoders), "tune": config.tune, "best_epoch": best.epoch}
+    run.finish("segmentation", "unet", model.state_dict(), more=about)
     return scores if run.rank == 0 else [], label_map.names
+
+
+def labelled_cases(config: SegmentationConfig, run: Run) -> tuple[dict[str, list[Case]], LabelMap]:
+    """The cases of each split, and which values make which class; what is wrong is said before anything is learned."""
+    patterns = config.image_pattern, config.label_pattern, config.subject_pattern
+    found = run.find(find_cases, config.data_path, *patterns, True, config.manifest)
+    cases = deal_splits(found, config.valid_cases, config.test_cases)
+    split = {name: [case for case in cases if case.split == name] for name in ("train", "valid", "test")}
+    refuse_empty(split, config.evaluate)
+    if config.keep == "best" and not split["valid"]:
+        run.say("warning: the validation split is empty: the weights of the last epoch are kept, best or not.")
+    others = config.other_labels == "background"
+    if config.classes:
+        label_map = LabelMap.from_words(config.classes, config.class_names, others)
+        label_map.refuse_absent(split["train"])
+    else:
+        label_map = LabelMap.found_in(split["train"], config.class_names, others)
+    to_be_judged = [case for name in dict.fromkeys(("valid", *judged_splits(config.evaluate))) for case in split[name]]
+    of_first(lambda: label_map.refuse_unmapped(to_be_judged))
+    return split, label_map
 
 
 if __name__ == "__main__":

@@ -21,6 +21,9 @@ from .volumes import on_host, widest_type
 MOST_BYTES = 5  # of a pixel and its label, in memory
 
 
+STAYS = ("case", "placement", "spacing")  # on the host, of a whole case
+
+
 @dataclass(frozen=True)
 class Labelled:
     """A volume in the network's plane: slices (C, h, w) compact, labels (C, h, w) uint8; which slices have foreground."""
@@ -82,14 +85,14 @@ class SliceWindows(Dataset):
         }  # fmt: skip
 
     def _read(self, index: int) -> Labelled:
-        slices, low, high, place = _slices_of(self.cases[index], self.size)
+        slices, low, high, place = _slices_of(self.cases[index], read_scan(self.cases[index]).pixels, self.size)
         truth = read_label(self.cases[index], self.label_map)
         labels = placed_labels(torch.from_numpy(np.ascontiguousarray(np.moveaxis(truth, 2, 0))), place)
         return Labelled(slices, labels, np.flatnonzero(labels.flatten(1).any(1).numpy()), low, high)
 
 
 class WholeCases(Dataset):
-    """Items by (index, turn): all slices of case `index` in the network's plane, and where they lie in it."""
+    """Items by (index, turn): all slices of case `index` in the network's plane, where they lie in it, and their spacing."""
 
     def __init__(self, cases: list[Case], size: tuple[int, int]):
         self.cases, self.size = cases, size
@@ -98,8 +101,9 @@ class WholeCases(Dataset):
         return len(self.cases)
 
     def __getitem__(self, place: tuple[int, int]) -> dict:
-        slices, low, high, where = _slices_of(self.cases[place[0]], self.size)
-        return {"index": place[0], "slices": slices, "low": low, "high": high, "placement": where}
+        case, scan = self.cases[place[0]], read_scan(self.cases[place[0]])
+        slices, low, high, where = _slices_of(case, scan.pixels, self.size)
+        return {"case": case, "slices": slices, "low": low, "high": high, "placement": where, "spacing": scan.spacing}
 
 
 def collate_windows(samples: list[dict]) -> dict:
@@ -122,15 +126,14 @@ def collate_windows(samples: list[dict]) -> dict:
 
 
 def collate_whole(samples: list[dict]) -> dict:
-    """One whole case: slices (1, C, h, w), low, high (1,); index and placement stay on the host."""
+    """One whole case: slices (1, C, h, w), low, high (1,); case, placement and spacing (mm, or None) stay on the host."""
     (sample,) = samples
     low, high = (torch.tensor([sample[name]], dtype=torch.float32) for name in ("low", "high"))
-    return {"slices": sample["slices"][None], "low": low, "high": high, **{k: sample[k] for k in ("index", "placement")}}
+    return {"slices": sample["slices"][None], "low": low, "high": high, **{k: sample[k] for k in STAYS}}
 
 
-def _slices_of(case: Case, size: tuple[int, int]):
-    """((C, h, w) slices in their compact type, low, high intensity, placement)."""
-    pixels = read_scan(case).pixels
+def _slices_of(case: Case, pixels: np.ndarray, size: tuple[int, int]):
+    """pixels (H, W, C) → ((C, h, w) slices in their compact type, low, high intensity, placement)."""
     slices = np.require(compact(np.moveaxis(np.asarray(pixels), 2, 0)), requirements=["C", "W"])
     low, high = robust_range(slices)
     refuse_nonfinite(case.path, slices, low, high)
