@@ -20,7 +20,7 @@ from datasets.label_map import LabelMap
 from datasets.loader import endless_loader, once_loader
 from datasets.plane import size_for, taken_back
 from datasets.scans import read_label, read_scan, scan_shape
-from datasets.segmentation import SliceWindows, WholeCases, collate_whole, collate_windows
+from datasets.segmentation import ScatteredSlices, WholeCases, collate_scattered, collate_whole
 from datasets.segmentation_views import labelled_view, whole_view
 from datasets.subject_splits import drawn_subjects
 from engine.config import FinetuneConfig
@@ -55,9 +55,9 @@ class SegmentationConfig(FinetuneConfig):
     image_size: tuple[int, int] | Literal["auto"] = "auto"  # of the network's plane; auto = the largest slice's, up to 256
     normalise: Literal["", "robust", "none", "imagenet"] = ""  # intensities ("" = as start_from was trained, else robust)
     # learning
-    batch_size: int = 16  # slices a process, in as many whole windows as that gives
-    window: int | Literal["auto"] = "auto"  # of which so many are neighbours, all that context sees; auto = 1, with --context 8
-    filled_share: float = 0.67  # of the windows that lie about a slice with foreground; the others lie about any
+    batch_size: int = 16  # slices a process
+    slices_per_volume: int | Literal["auto"] = "auto"  # that context sees of it in a step; auto = 1, with --context 8
+    filled_share: float = 0.67  # chance of a slice to be one with foreground; the others are any
     epochs: int = 40  # of `epoch_steps` each
     epoch_steps: int = 25  # steps an epoch: files are too few to count passes over them
     dice_weight: float = 1.0  # of the soft Dice beside the cross-entropy
@@ -88,11 +88,13 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
     size = config.image_size
     if size == "auto":
         size = size_for([scan_shape(case)[:2] for case in learned], STRIDE, most=256)
-    window = config.window if config.window != "auto" else min(8, config.batch_size) if config.context else 1
-    windows = SliceWindows(learned, label_map, size, window, config.filled_share, config.seed)
-    windows.hold(quiet=run.rank > 0, processes=run.world)
+    count = config.slices_per_volume
+    if count == "auto":
+        count = min(8, config.batch_size) if config.context else 1
+    slices = ScatteredSlices(learned, label_map, size, count, config.filled_share, config.seed)
+    slices.hold(quiet=run.rank > 0, processes=run.world)
     dealt = {"rank": run.rank, "world": run.world, "workers": config.workers}
-    loader = endless_loader(windows, collate_windows, config.batch_size // window, config.epoch_steps, config.seed, **dealt)
+    loader = endless_loader(slices, collate_scattered, config.batch_size // count, config.epoch_steps, config.seed, **dealt)
     best = Best(model)
     network = run.prepare(model, loader, shares=dict.fromkeys(PRETRAINED, config.pretrained_rate) if path else {}, best=best)
 

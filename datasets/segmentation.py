@@ -1,4 +1,4 @@
-"""Labelled volumes as the loaders give them: windows of slices to learn from, whole volumes to be judged on."""
+"""Labelled volumes as the loaders give them: some slices of each to learn from, whole volumes to be judged on."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ STAYS = ("case", "placement", "spacing")  # on the host, of a whole case
 
 @dataclass(frozen=True)
 class Labelled:
-    """A volume in the network's plane: slices (C, h, w) compact, labels (C, h, w) uint8; which slices have foreground."""
+    """A volume in the network's plane: slices (C, h, w) compact, labels (C, h, w) uint8; filled (C,) bool: with foreground."""
 
     slices: torch.Tensor
     labels: torch.Tensor
@@ -35,18 +35,18 @@ class Labelled:
     high: float
 
 
-class SliceWindows(Dataset):
-    """Items by (index, turn): `window` neighbouring slices of case `index`, or all of a shorter one, with their labels.
+class ScatteredSlices(Dataset):
+    """Items by (index, turn): `count` slices from all over case `index`, or all of a shorter one, in order, with their labels.
 
-    With a chance of `filled_share` the window lies about a slice with foreground, else about any slice of the volume, so that
-    empty slices are neither left out nor all that is seen.
+    Each is one with foreground with a chance of `filled_share`, as long as there are such, else any slice of the volume, so
+    that empty slices are neither left out nor all that is seen.
     """
 
     def __init__(
-        self, cases: list[Case], label_map: LabelMap, size: tuple[int, int], window: int, filled_share: float, seed: int
+        self, cases: list[Case], label_map: LabelMap, size: tuple[int, int], count: int, filled_share: float, seed: int
     ):
         self.cases, self.label_map, self.size = cases, label_map, size
-        self.window, self.filled_share, self.seed = window, filled_share, seed
+        self.count, self.filled_share, self.seed = count, filled_share, seed
         self.held: dict[int, Labelled] = {}
 
     def __len__(self) -> int:
@@ -74,21 +74,26 @@ class SliceWindows(Dataset):
     def __getitem__(self, place: tuple[int, int]) -> dict:
         index, turn = place
         volume = self.held.get(index) or self._read(index)
-        chance, where = uniform(keys(self.seed, "window", turn, index), 2)
-        among = volume.filled if len(volume.filled) and chance < self.filled_share else np.arange(len(volume.slices))
-        middle = int(among[int(where * len(among))])
-        first = min(max(0, middle - self.window // 2), max(0, len(volume.slices) - self.window))
-        window = slice(first, first + self.window)
+        chosen = self._chosen(volume.filled, uniform(keys(self.seed, "slices", turn, index), 2 * self.count).reshape(-1, 2))
         return {
             "index": index, "turn": turn, "low": volume.low, "high": volume.high,
-            "slices": volume.slices[window], "labels": volume.labels[window],
+            "slices": volume.slices[chosen], "labels": volume.labels[chosen],
         }  # fmt: skip
+
+    def _chosen(self, filled: np.ndarray, draws: np.ndarray) -> np.ndarray:
+        """Slice numbers, rising, by draws (count, 2): whether the next has foreground, and which of those left it is."""
+        left = np.ones(len(filled), bool)
+        for chance, where in draws[: len(filled)]:
+            among = np.flatnonzero(left & filled) if chance < self.filled_share else ()
+            among = among if len(among) else np.flatnonzero(left)
+            left[among[int(where * len(among))]] = False
+        return np.flatnonzero(~left)
 
     def _read(self, index: int) -> Labelled:
         slices, low, high, place = _slices_of(self.cases[index], read_scan(self.cases[index]).pixels, self.size)
         truth = read_label(self.cases[index], self.label_map)
         labels = placed_labels(torch.from_numpy(np.ascontiguousarray(np.moveaxis(truth, 2, 0))), place)
-        return Labelled(slices, labels, np.flatnonzero(labels.flatten(1).any(1).numpy()), low, high)
+        return Labelled(slices, labels, labels.flatten(1).any(1).numpy(), low, high)
 
 
 class WholeCases(Dataset):
@@ -106,8 +111,8 @@ class WholeCases(Dataset):
         return {"case": case, "slices": slices, "low": low, "high": high, "placement": where, "spacing": scan.spacing}
 
 
-def collate_windows(samples: list[dict]) -> dict:
-    """B windows, padded to the longest (N slices): slices (B, N, h, w), labels (B, N, h, w) uint8, low, high (B,), index (B,).
+def collate_scattered(samples: list[dict]) -> dict:
+    """B items, padded to the longest (N slices): slices (B, N, h, w), labels (B, N, h, w) uint8, low, high (B,), index (B,).
 
     `on_host`: index, turn, count (B,) real slices.
     """

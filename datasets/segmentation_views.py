@@ -19,9 +19,9 @@ CHANCE = 0.5  # of gamma, contrast and brightness, noise; each
 def labelled_view(
     batch: dict, seed: int, normalise: str, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A batch of `collate_windows` → standardised pixels (B, N, h, w), labels (B, N, h, w) uint8, real (B, N) bool on the host.
+    """A batch of `collate_scattered` → standardised pixels (B, N, h, w), labels (B, N, h, w) uint8, real (B, N) on the host.
 
-    All slices of a window are moved alike; what comes in from beyond the plane is dark, and background. Draws are keyed by
+    All slices of an item are moved alike; what comes in from beyond the plane is dark, and background. Draws are keyed by
     (seed, pass, index).
     """
     pixels = intensities(batch["slices"], batch["low"], batch["high"], normalise, dtype)

@@ -53,9 +53,10 @@ def refuse_impossible(config) -> None:
 def _refuse_planes(config) -> None:
     if config.image_size != "auto" and any(side % 32 or side < 32 for side in config.image_size):
         raise UserError(f"--image_size is {' '.join(map(str, config.image_size))}; it must be a multiple of 32, or auto.")
-    if config.window != "auto" and not 0 < config.window <= config.batch_size:
+    if config.slices_per_volume != "auto" and not 0 < config.slices_per_volume <= config.batch_size:
         raise UserError(
-            f"--window {config.window} is more than --batch_size {config.batch_size}, or less than 1; give one between."
+            f"--slices_per_volume {config.slices_per_volume} is more than --batch_size {config.batch_size}, or less than 1; "
+            "give one between."
         )
 
 

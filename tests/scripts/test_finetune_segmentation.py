@@ -95,7 +95,7 @@ def test_a_stage_whose_weights_are_frozen_keeps_them(here):
         (["--class_names", "disc"], "1 names are given for 2 classes"),
         (["--labelled", "50"], "--labelled 50 asks for more"),
         (["--image_size", "30", "32"], "--image_size is 30 32; it must be a multiple of 32"),
-        (["--window", "32"], "--window 32 is more than --batch_size 4"),
+        (["--slices_per_volume", "32"], "--slices_per_volume 32 is more than --batch_size 4"),
         (["--valid_cases", "patient077"], "is in the name of no case"),
     ],
 )
@@ -123,8 +123,9 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not_and_two_processes_as_on
     done = run(ROOT / "finetune_segmentation.py", *words, cwd=here)
     assert done.returncode == 0, done.stderr[-2000:]
     two = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", ROOT / "finetune_segmentation.py"]
-    shared = [*words, "--batch_size", "2", "--window", "2", "--dump_path", "runs/two", "--checkpoint_name", "two.pth"]
-    one = [*words, "--window", "2", "--dump_path", "runs/one", "--checkpoint_name", "one.pth"]
+    words += ["--slices_per_volume", "2"]
+    shared = [*words, "--batch_size", "2", "--dump_path", "runs/two", "--checkpoint_name", "two.pth"]
+    one = [*words, "--dump_path", "runs/one", "--checkpoint_name", "one.pth"]
     for command in ([*two, *shared], [ROOT / "finetune_segmentation.py", *one]):
         done = run(*command, cwd=here)
         assert done.returncode == 0, done.stderr[-2000:]

@@ -5,7 +5,7 @@ import torch
 
 from datasets.cases import Case, find_cases
 from datasets.label_map import LabelMap
-from datasets.segmentation import SliceWindows, WholeCases, collate_whole, collate_windows
+from datasets.segmentation import ScatteredSlices, WholeCases, collate_scattered, collate_whole
 from datasets.segmentation_views import labelled_view, whole_view
 
 SIZE = (32, 32)
@@ -23,8 +23,8 @@ def cases(tmp_path) -> list[Case]:
     return find_cases(tmp_path)
 
 
-def windows(cases, window=1, filled_share=0.67, seed=0):
-    return SliceWindows(cases, LabelMap.from_words(["7"]), SIZE, window, filled_share, seed)
+def scattered(cases, count=1, filled_share=0.67, seed=0):
+    return ScatteredSlices(cases, LabelMap.from_words(["7"]), SIZE, count, filled_share, seed)
 
 
 def numbers(item) -> list[int]:
@@ -32,25 +32,28 @@ def numbers(item) -> list[int]:
     return (item["slices"][:, 16, 16] % 100).tolist()
 
 
-def test_a_window_is_of_neighbours_with_their_own_labels(cases):
-    data = windows(cases, window=4)
-    for turn in range(20):
+def test_slices_come_from_all_over_a_volume_in_order_with_their_own_labels(cases):
+    data = scattered(cases, count=4)
+    seen = set()
+    for turn in range(40):
         item = data[0, turn]
         found = numbers(item)
-        assert found == list(range(found[0], found[0] + 4))
+        assert found == sorted(set(found)) and len(found) == 4
         assert [bool(labels.any()) for labels in item["labels"]] == [number in (2, 3) for number in found]
-    assert len(data[1, 0]["slices"]) == 4 and len(windows(cases, window=8)[1, 0]["slices"]) == 5
+        seen |= set(found)
+    assert seen == set(range(9))
+    assert len(data[1, 0]["slices"]) == 4 and len(scattered(cases, count=8)[1, 0]["slices"]) == 5
 
 
 @pytest.mark.parametrize(("share", "low", "high"), [(1.0, 1.0, 1.0), (0.67, 0.67, 0.84), (0.0, 0.1, 0.35)])
 def test_the_share_of_filled_slices_is_that_of_the_flag(cases, share, low, high):
-    data = windows(cases, filled_share=share)
+    data = scattered(cases, filled_share=share)
     filled = np.mean([data[0, turn]["labels"].any().item() for turn in range(300)])
     assert low <= filled <= high
 
 
 def test_an_item_is_a_function_of_seed_and_turn(cases):
-    draws = [[numbers(windows(cases, seed=seed)[0, turn])[0] for turn in range(12)] for seed in (1, 1, 2)]
+    draws = [[numbers(scattered(cases, seed=seed)[0, turn])[0] for turn in range(12)] for seed in (1, 1, 2)]
     assert draws[0] == draws[1] != draws[2] and len(set(draws[0])) > 2
 
 
@@ -59,7 +62,7 @@ def test_volumes_of_any_archive_are_held(tmp_path, ending):
     draws = np.random.default_rng(0)
     with h5py.File(tmp_path / f"p{ending}", "w") as file:
         file["image"], file["label"] = draws.normal(size=(20, 26, 4)), np.ones((20, 26, 4), np.uint8)
-    held = SliceWindows(find_cases(tmp_path), LabelMap.from_words(["1"]), SIZE, 1, 0.67, 0)
+    held = ScatteredSlices(find_cases(tmp_path), LabelMap.from_words(["1"]), SIZE, 1, 0.67, 0)
     held.hold(quiet=True)
     assert len(held.held[0].slices) == 4
 
@@ -72,7 +75,7 @@ def test_volumes_that_the_memory_does_not_hold_are_read_each_time(tmp_path, monk
     else:
         np.save(tmp_path / "p.npy", image)
         np.save(tmp_path / "p_seg.npy", np.ones((20, 26, 4), np.uint8))
-    held = SliceWindows(find_cases(tmp_path), LabelMap.from_words(["1"]), SIZE, 1, 0.67, 0)
+    held = ScatteredSlices(find_cases(tmp_path), LabelMap.from_words(["1"]), SIZE, 1, 0.67, 0)
     monkeypatch.setattr("datasets.segmentation.half_of_memory", lambda: 4 * 32 * 32)
     held.hold(quiet=True)
     assert not held.held
@@ -81,19 +84,19 @@ def test_volumes_that_the_memory_does_not_hold_are_read_each_time(tmp_path, monk
 @pytest.mark.parametrize(("processes", "held"), [(1, 3), (8, 0)])
 def test_each_process_holds_volumes_for_itself(cases, monkeypatch, processes, held):
     monkeypatch.setattr("datasets.segmentation.half_of_memory", lambda: 2 * 5 * 20 * 32 * 32)
-    data = windows(cases)
+    data = scattered(cases)
     data.hold(True, processes)
     assert len(data.held) == held
 
 
 def test_other_classes_are_other_files_for_a_run_that_goes_on(cases):
     maps = [LabelMap.from_words(words) for words in (["7"], ["7"], ["7", "8"])]
-    names = [SliceWindows(cases, of, SIZE, 1, 0.67, 0).summary()["names"] for of in maps]
+    names = [ScatteredSlices(cases, of, SIZE, 1, 0.67, 0).summary()["names"] for of in maps]
     assert names[0] == names[1] != names[2]
 
 
 def test_held_volumes_give_the_items_of_the_files(cases):
-    held, read = windows(cases), windows(cases)
+    held, read = scattered(cases), scattered(cases)
     held.hold(quiet=True)
     for turn in range(5):
         assert torch.equal(held[2, turn]["slices"], read[2, turn]["slices"]) and len(held.held) == 3
@@ -103,7 +106,7 @@ def test_views_move_pixels_and_labels_together_and_depend_on_their_keys_alone(ca
     rows, columns = np.mgrid[:32, :32]
     disc = torch.from_numpy((np.hypot(rows - 12, columns - 19) < 6).astype(np.uint8))[None]
     item = {"index": 0, "slices": disc.to(torch.int16) * 100, "labels": disc, "low": 0.0, "high": 100.0}
-    batch = collate_windows([item | {"turn": turn} for turn in range(16)])
+    batch = collate_scattered([item | {"turn": turn} for turn in range(16)])
     pixels, labels, real = labelled_view(batch, 3, "robust", torch.float32)
     assert real.all() and labels.dtype == torch.uint8
     for picture, truth in zip(pixels[:, 0], labels[:, 0]):
@@ -115,8 +118,8 @@ def test_views_move_pixels_and_labels_together_and_depend_on_their_keys_alone(ca
 
 
 def test_a_batch_is_padded_and_says_what_is_real(cases):
-    data = windows(cases, window=6)
-    batch = collate_windows([data[0, 0], data[1, 0]])
+    data = scattered(cases, count=6)
+    batch = collate_scattered([data[0, 0], data[1, 0]])
     _, _, real = labelled_view(batch, 0, "none", torch.float32)
     assert batch["slices"].shape == (2, 6, 32, 32) and real.sum(1).tolist() == [6, 5]
 
