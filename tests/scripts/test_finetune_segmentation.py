@@ -96,6 +96,7 @@ def test_a_stage_whose_weights_are_frozen_keeps_them(here):
         (["--labelled", "50"], "--labelled 50 asks for more"),
         (["--image_size", "30", "32"], "--image_size is 30 32; it must be a multiple of 32"),
         (["--slices_per_volume", "32"], "--slices_per_volume 32 is more than --batch_size 4"),
+        (["--batch_size", "1"], "One slice of 32 x 32 is too little for batch norm"),
         (["--valid_cases", "patient077"], "is in the name of no case"),
     ],
 )
