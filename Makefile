@@ -39,4 +39,4 @@ samples: .venv/ready  ## make the sample data anew (the same bytes)
 	$(RUN) -m datasets.make_samples
 
 clean:  ## remove what runs and tools left
-	rm -rf runs .pytest_cache .hypothesis .ruff_cache
+	rm -rf runs site build *.egg-info .pytest_cache .hypothesis .ruff_cache
