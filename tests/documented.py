@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PAGES += [ROOT / folder / "README.md" for folder in ("benchmarks", "vissl", "weights")]
 PARSERS = ("parse", "launch", "cli")  # what a script hands its configuration class to
+PROGRAMS = ("python", "torchrun", "make")
 PLACES = (".venv/bin/", "./")  # before the name of a program or script
 
 
@@ -45,8 +46,8 @@ def _words(line: str, must_begin: bool) -> Iterator[list[str]]:
         return
     while words and "=" in words[0] and not words[0].startswith("-"):  # PYTHON=python3.12 make demo
         words = words[1:]
-    programs = [place for place, word in enumerate(words) if word in ("python", "torchrun", "make")]
-    if words and (words[0] in ("python", "torchrun", "make") or (must_begin and words[0].endswith(".py") and words[1:])):
+    programs = [place for place, word in enumerate(words) if word in PROGRAMS]
+    if words and (words[0] in PROGRAMS or (must_begin and words[0].endswith(".py") and words[1:])):
         yield words
     elif programs and words[0] == "srun":
         yield words[programs[0] :]

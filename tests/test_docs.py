@@ -49,9 +49,10 @@ def test_every_command_names_a_script_and_flags_that_there_are(page, monkeypatch
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     for words in pages.commands(page):
         name, behind = pages.target(words)
+        if not name:  # `torchrun` alone
+            continue
         if words[0] == "make":
             assert name in targets, words
-        if not name or words[0] == "make":
             continue
         path = pages.source_of(name)
         assert path.is_file(), words
@@ -61,6 +62,16 @@ def test_every_command_names_a_script_and_flags_that_there_are(page, monkeypatch
         whole = words[0] != name and "--help" not in behind and not any("…" in word for word in behind)
         if whole and pages.config_name(path) and pages.uses_engine(path):  # its values, too, and files of constants
             parse(getattr(pages.module_of(path), pages.config_name(path)), behind)
+
+
+def test_it_is_said_of_every_command_how_it_is_tried():
+    rows = re.findall(r"^\| `([^`]+)` \| (.*) \|$", (ROOT / "docs/commands.md").read_text(encoding="utf-8"), re.M)
+    told = [name.removeprefix("make ") for name, _ in rows]
+    assert len(set(told)) == len(told) and not [row for row in rows if not re.search(r"tests/|by hand|the same|as `", row[1])]
+    shown = {pages.target(words)[0] for page in PAGES for words in pages.commands(page) if words[0] in pages.PROGRAMS} - {""}
+    assert shown <= set(told)
+    for path in re.findall(r"`(tests/[^`]+)`", " ".join(row[1] for row in rows)):
+        assert (ROOT / path).is_file(), path
 
 
 def test_commands_are_found_and_wrong_ones_are_noticed(tmp_path):
