@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: help demo test test-all bench lint format samples clean
+.PHONY: help demo test test-all bench docs lint format samples clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -27,6 +27,10 @@ test-all: .venv/ready  ## all tests (under an hour)
 bench: .venv/ready  ## ours against other libraries, side by side (half an hour)
 	$(RUN) benchmarks/run.py
 
+docs: .venv/ready  ## the pages of README.md and docs/ as a site, in site/ (open site/index.html)
+	.venv/bin/uv sync --frozen --inexact --quiet --group docs
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
+
 lint: .venv/ready  ## ruff: lint and format
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
@@ -39,4 +43,4 @@ samples: .venv/ready  ## make the sample data anew (the same bytes)
 	$(RUN) -m datasets.make_samples
 
 clean:  ## remove what runs and tools left
-	rm -rf runs .pytest_cache .hypothesis .ruff_cache
+	rm -rf runs site build *.egg-info .pytest_cache .hypothesis .ruff_cache

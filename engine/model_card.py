@@ -16,7 +16,7 @@ def model_card(name: str, about: dict, tensors: dict, digest: str) -> str:
         f"# {name}",
         f"{PARTS[about['stage']]}, pretrained without labels by joint 2D-3D self-supervised learning; method: "
         f"{about['method']}. {len(tensors)} tensors, {numbers:,} numbers. Not for clinical use.",
-        '```python\nfrom hubconf import load_model\nmodel = load_model("' + name + '")\n```',
+        '```python\nfrom joint_ssl import load_model\nmodel = load_model("' + name + '")\n```',
         "## Data",
         "\n".join(_data_line(one) for one in data) or _folders(config) or "The file does not say what it learned from.",
         "## Configuration",

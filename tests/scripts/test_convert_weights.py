@@ -12,7 +12,7 @@ from convert_weights import ConvertConfig, main
 from engine.config import parse
 from engine.errors import UserError
 from engine.weights import write_weights
-from hubconf import load_model
+from joint_ssl import load_model
 from models.errors import WeightsError
 from models.joint import JointModel
 from models.pretrained import make_encoders

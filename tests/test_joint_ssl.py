@@ -7,7 +7,7 @@ import torch
 from datasets.files import find_volumes
 from datasets.views import plain_view
 from datasets.volumes import VolumeDataset, collate_volumes
-from hubconf import load_model
+from joint_ssl import load_model
 from models.joint import JointModel
 from models.pretrained import load_encoders, make_encoders
 from models.volume_encoder import volume_embedding
