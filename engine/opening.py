@@ -37,13 +37,13 @@ def data_said(data: list[dict]) -> str:
         named = sorted(collections.items(), key=lambda one: (-one[1], one[0]))
         listed = [f"{name or 'no folder'} {files}" for name, files in named[:MOST_NAMED]]
         more = [f"{len(named) - MOST_NAMED} more"] if len(named) > MOST_NAMED else []
-        parts.append(f"{count} in {len(named)} collection{'s' * (len(named) > 1)} ({', '.join(listed + more)})")
+        parts.append(f"{count} in {counted(len(named), 'collection')} ({', '.join(listed + more)})")
     return f"learns from {', and from '.join(parts)}."
 
 
 def machine_said(world: int, device: torch.device, dtype: torch.dtype) -> str:
     """Processes, device and precision."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else counted(torch.get_num_threads(), "thread")
     many = f"{world} processes, each on" if world > 1 else "1 process on"
     return f"{many} {device.type} ({name}), {str(dtype).removeprefix('torch.')}"
 
@@ -54,9 +54,9 @@ def disk_said(folder: Path, output: Path, state: int, weights: int, copies: int,
     state: of one of its states; copies: of them that are kept besides the newest; scratch: files that go when it ends.
     """
     states = state * (KEPT + copies)
-    kept = f"{KEPT} states" if not copies else f"{KEPT} states and {copies} kept copies"
+    kept = f"{KEPT} states" + (f" and {'1 kept copy' if copies == 1 else f'{copies} kept copies'}" if copies else "")
     beside = f", and {size_said(scratch)} that go when it ends" if scratch else ""
-    said = [f"writes {output} ({size_said(weights)}), and up to {size_said(states)} into {folder} ({kept}){beside}."]
+    said = [f"writes {output} (about {size_said(weights)}), and up to {size_said(states)} into {folder} ({kept}){beside}."]
     free = shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free
     if states > free:
         said.append(f"warning: {folder} has {size_said(free)} left; make room, or keep fewer copies (--checkpoint_freq).")
@@ -80,6 +80,10 @@ def _size_of(thing, world: int) -> int:
 
 def _bytes(tensor: torch.Tensor) -> int:
     return tensor.numel() * tensor.element_size()
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def size_said(count: float) -> str:

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from .neighbours import unit_rows
 
 SHOWN, VIEWS, SIDE = 6, 4, 96  # items, views of each, and pixels of a picture at most
+GAP = 2  # pixels between pictures
 MOST_ROWS = 256  # embeddings of an epoch, its first ones
 MAP, LINE, MOST_GROUPS = 320, 14, 10  # pixels of the map; of a line of its legend; groups with a colour of their own
 COLOURS = [
@@ -75,9 +76,10 @@ def sheet(views: Sequence[torch.Tensor]) -> np.ndarray:
         step = -(-max(pixels.shape[1:]) // SIDE)
         pixels = pixels[:, ::step, ::step].cpu().numpy()
         low, high = pixels.min((1, 2), keepdims=True), pixels.max((1, 2), keepdims=True)
-        grey = (255 * (pixels - low) / np.maximum(high - low, 1e-12)).astype(np.uint8)
-        columns.append([np.pad(picture, [(0, SIDE - side) for side in picture.shape]) for picture in grey])
-    return np.block([list(row) for row in zip(*columns)])
+        columns.append((255 * (pixels - low) / np.maximum(high - low, 1e-12)).astype(np.uint8))
+    cell = [GAP + max(column.shape[axis] for column in columns) for axis in (1, 2)]
+    cells = [[np.pad(p, [(0, cell[0] - len(p)), (0, cell[1] - len(p[0]))]) for p in column] for column in columns]
+    return np.block([list(row) for row in zip(*cells)])
 
 
 def map_of(embeddings: np.ndarray, groups: Sequence[str]) -> np.ndarray:
@@ -101,5 +103,6 @@ def _plane(embeddings: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(centred @ centred.T)
     points = np.zeros((len(unit), 2))
     points[:, : len(values[-2:])] = (vectors[:, -2:] * np.sqrt(np.maximum(values[-2:], 0)))[:, ::-1]
+    points -= (points.min(0) + points.max(0)) / 2
     largest = np.abs(points).max()
     return MAP / 2 + points / (largest if largest > 1e-6 else 1) * (MAP / 2 - 8)

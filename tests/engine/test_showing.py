@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from engine.showing import COLOURS, GREY, MAP, MOST_ROWS, SHOWN, SIDE, VIEWS, Showing, map_of, sheet
+from engine.showing import COLOURS, GAP, GREY, MAP, MOST_ROWS, SHOWN, SIDE, VIEWS, Showing, map_of, sheet
 
 
 class Book:
@@ -20,11 +20,11 @@ class Book:
 def test_a_sheet_has_a_row_an_item_and_a_column_a_view_each_over_its_own_range():
     large, small = torch.rand(9, 1, 250, 250), torch.rand(9, 3, 40, 30)
     large[1, 0, :, :125], large[1, 0, :, 125:] = -7, 5
-    picture = sheet([large, small, *[small] * 5])
-    assert picture.shape == (SHOWN * SIDE, VIEWS * SIDE) and picture.dtype == np.uint8
-    of_second = picture[SIDE : 2 * SIDE, :SIDE]
+    picture, cell = sheet([large, small, *[small] * 5]), 84 + GAP  # every third pixel of 250
+    assert picture.shape == (SHOWN * cell, VIEWS * cell) and picture.dtype == np.uint8 and cell < SIDE
+    of_second = picture[cell : 2 * cell, :cell]
     assert set(np.unique(of_second)) == {0, 255} and of_second[10, 70] == 255 and of_second[10, 10] == 0
-    assert not picture[:SIDE, SIDE + 30 : 2 * SIDE].any()  # beside a small one there is nothing
+    assert not picture[:cell, cell + 30 : 2 * cell].any()  # beside a small one there is nothing
     assert sheet([torch.zeros(2, 1, 8, 8)]).max() == 0
 
 

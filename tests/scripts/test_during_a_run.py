@@ -13,6 +13,7 @@ import ssl_swav_2D
 import ssl_swav_3D
 from engine.config import parse
 from engine.logbook import OF_THE_MACHINE
+from engine.showing import GAP
 
 COMMON = "--arch resnet18 --precision fp32 --warmup_epochs 0 --base_lr 1e-3 --workers 0".split()
 
@@ -73,4 +74,4 @@ def test_stages_2_and_3_show_the_middle_slices_of_both_views(data, here, capsys)
     for run in ("ssl_swav_3D", "ssl_deepcluster_3D"):
         shown = events(run)
         assert len(shown.Images("views")) == len(shown.Images("embeddings")) == 1
-        assert shown.Images("views")[0].width == 2 * 96
+        assert shown.Images("views")[0].width == 2 * (24 + GAP)
