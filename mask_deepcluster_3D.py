@@ -10,6 +10,7 @@ Run      torchrun --nproc_per_node=2 mask_deepcluster_3D.py
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -17,7 +18,7 @@ from datasets.cached_views import CachedViews, collate_cached
 from datasets.files import find_volumes, thinned
 from datasets.labelled import labelled_volumes
 from datasets.loader import epoch_loader, once_loader
-from datasets.views import mask_draws, plain_view, two_views
+from datasets.views import mask_draws, middle_slices, plain_view, two_views
 from datasets.volumes import VolumeDataset, collate_volumes
 from engine.config import VolumeConfig
 from engine.run import launch, start
@@ -91,6 +92,7 @@ def main(config: MaskConfig, method: str = "deepcluster") -> MaskedVolumeModel:
         if config.cached_views:
             return batch["slices"].to(run.float_type), torch.from_numpy(batch["on_host"]["real"])
         view = two_views(batch, config.seed, config.view_policy, config.normalise, run.float_type)
+        run.show(partial(middle_slices, view))
         return embed(view.pixels, view.real), view.real
 
     def score(batches):

@@ -93,6 +93,7 @@ def main(config: DeepClusterImageConfig) -> ImageModel:
         for batch in run.batches(loader):
             crops = picture_crops(batch, config.seed, config.normalise, run.float_type, blur=config.blur)
             projections, scores = network(crops)  # a crop: (B, 128), and (B, K) for each head
+            run.show(crops, projections[0])
             targets = [assigned[batch["index"]].repeat(len(crops)) for assigned in bank.clusters]  # (B,) a head
             loss = deepcluster_loss([torch.cat(of_head) for of_head in zip(*scores)], targets, config.temperature)
 

@@ -12,6 +12,7 @@ Run      torchrun --nproc_per_node=2 ssl_deepcluster_3D.py --image_path training
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -20,7 +21,7 @@ from datasets.draws import seeds
 from datasets.joint import joint_loaders
 from datasets.labelled import labelled_volumes
 from datasets.loader import bank_loaders
-from datasets.views import mask_draws, picture_crops, plain_view, two_views
+from datasets.views import mask_draws, middle_slices, picture_crops, plain_view, two_views
 from engine.config import JointConfig
 from engine.run import launch, start
 from losses.collapse import CollapseGuard
@@ -68,14 +69,14 @@ def main(config: DeepClusterJointConfig) -> JointModel:
         return model.embed(*plain_view(batch, config.normalise, run.float_type))[1]
 
     def see(batch, pictures, network):
-        """Views, mask and crops of a batch through the network, and where its slices and images stand in the slice bank."""
+        """A batch's views, what the network makes of them and of crops, the mask, the rows of slices and images in the bank."""
         view = two_views(batch, config.seed, config.view_policy, config.normalise, run.float_type)
         masked = draw_mask(mask_draws(batch, config.seed, view.real.shape[1]), view.real, config.mask_ratio)
         crops = picture_crops(pictures, config.seed, config.normalise, run.float_type) if pictures else []
         out = network(view.pixels, view.real, masked, torch.cat(crops) if crops else None)
         index = batch["on_host"]["index"]
         numbers = pictures["on_host"]["index"] if pictures else index[:0]
-        return out, masked, slice_rows.of(index, view.positions, view.real, view.step, numbers)
+        return view, out, masked, slice_rows.of(index, view.positions, view.real, view.step, numbers)
 
     def remember(batch, out, row, crop, writes):
         """The embeddings of each view go to its bank."""
@@ -91,7 +92,7 @@ def main(config: DeepClusterJointConfig) -> JointModel:
             shown.batch_sampler.set_epoch(-1)
         loaders = loaders if published else bank_loaders(loaders, config.workers, run.rank, run.world)
         for batch, pictures in run.evaluate(*loaders, train=published, what="filling the banks"):
-            out, _, place = see(batch, pictures, model.each_view_alone if published else model)
+            _, out, _, place = see(batch, pictures, model.each_view_alone if published else model)
             remember(batch, out, *place)
 
     for epoch in run.epochs():
@@ -109,7 +110,8 @@ def main(config: DeepClusterJointConfig) -> JointModel:
                 slice_bank.forget()
 
         for batch, pictures in run.batches(loader, image_loader):
-            out, masked, place = see(batch, pictures, network)
+            view, out, masked, place = see(batch, pictures, network)
+            run.show(partial(middle_slices, view), out.volume_embeddings.chunk(2)[0])
 
             targets = [clusters[batch["index"]].repeat(2) for clusters in bank.clusters]
             inter = deepcluster_loss(out.volume_scores, targets, config.temperature)

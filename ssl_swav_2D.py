@@ -64,6 +64,7 @@ def main(config: SwavImageConfig) -> ImageModel:
         for batch in run.batches(loader):
             crops = picture_crops(batch, config.seed, config.normalise, run.float_type, blur=config.blur)
             projections, scores = network(crops)  # a crop: (B, 128), and (B, K) for each head
+            run.show(crops, projections[0])
 
             queue_is_used = queue.ready and epoch >= config.epoch_queue_starts
             earlier = [model.prototypes(queue.share(crop)) for crop in (0, 1)] if queue_is_used else None

@@ -11,12 +11,13 @@ Run      torchrun --nproc_per_node=2 ssl_swav_3D.py --image_path training_data_2
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from datasets.joint import joint_loaders
 from datasets.labelled import labelled_volumes
-from datasets.views import mask_draws, picture_crops, plain_view, two_views
+from datasets.views import mask_draws, middle_slices, picture_crops, plain_view, two_views
 from engine.config import JointConfig
 from engine.run import launch, start
 from losses.collapse import CollapseGuard
@@ -75,6 +76,7 @@ def main(config: SwavJointConfig) -> JointModel:
             masked = draw_mask(mask_draws(batch, config.seed, view.real.shape[1]), view.real, config.mask_ratio)
             crops = picture_crops(pictures, config.seed, config.normalise, run.float_type) if pictures else []
             out = network(view.pixels, view.real, masked, torch.cat(crops) if crops else None)
+            run.show(partial(middle_slices, view), out.volume_embeddings.chunk(2)[0])
 
             a, b = zip(*(scores.chunk(2) for scores in out.volume_scores))
             inter, volume_codes = swapped(a, b, model.prototypes.volumes, queue)

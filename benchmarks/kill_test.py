@@ -32,11 +32,11 @@ import engine.run  # noqa: E402
 import engine.saver  # noqa: E402
 import losses.memory_bank  # noqa: E402
 from engine.checkpoint import load_checkpoint  # noqa: E402
+from engine.logbook import OF_THE_MACHINE  # noqa: E402
 
 SCRIPTS = ("ssl_swav_2D", "ssl_deepcluster_2D", "mask_swav_3D", "mask_deepcluster_3D", "ssl_swav_3D", "ssl_deepcluster_3D")
 PHASES = ("elsewhere", "in a step", "saving", "clustering")
 ELSEWHERE, STEP, SAVING, CLUSTERING = range(4)
-TIMES = {"seconds", "data_wait_seconds", "data_wait"}
 COMMON = "--arch resnet18 --precision fp32 --warmup_epochs 1 --base_lr 1e-3 --checkpoint_freq 3".split()
 RUN = "--checkpoint_minutes 0.02 --pretrained_path weights --dump_path run".split()
 VOLUMES = "--target_shape 6 20 20 --d_model 16 --dropout 0.1 --batch_size 4".split()
@@ -191,7 +191,7 @@ def differences(whole: Path, killed: Path) -> list[str]:
 
 def metrics(folder: Path) -> list[dict]:
     lines = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+    return [{name: value for name, value in line.items() if name not in OF_THE_MACHINE} for line in lines]
 
 
 def equal(a, b) -> bool:

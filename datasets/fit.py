@@ -53,6 +53,11 @@ def slice_positions(count: int, wanted: int, place: float, sample: bool = True) 
     return np.floor((np.arange(wanted) + place) * count / wanted).astype(np.int64), count / wanted
 
 
+def evenly(count: int, wanted: int) -> np.ndarray:
+    """(wanted,) of `count` slice numbers, spread over the whole length; some more than once where there are fewer."""
+    return ((np.arange(wanted) + 0.5) * count / wanted).astype(int)
+
+
 def robust_range(pixels: np.ndarray, limit: int = 65536) -> tuple[float, float]:
     """The 0.5 and 99.5 percentiles of at most `limit` pixels, evenly spread; 1 apart where the pixels are constant."""
     flat = pixels.reshape(-1)

@@ -76,8 +76,12 @@ def find_sources(
     stack_pictures: bool = False,
     least_slices: int = 3,
     progress=lambda things, **about: things,
+    only: tuple[str, ...] = (),
+    twice: bool = False,
 ) -> Found:
     """All that can be prepared below `root`. subject: a pattern whose first group, in a path, tells the person.
+
+    only: names below `root`; () = all that lies there. twice: keeps what is there twice, and needs no digests (`key` is "").
 
     Raises `DataError` when `root` is no folder, its `labels.csv` is wrong, or nothing is found.
     """
@@ -86,7 +90,7 @@ def find_sources(
     found = Found()
     rows = read_labels(root) if has_labels(root) else {}
     found.left_out["table labels.csv without the columns path,label"] += (root / "labels.csv").is_file() and not rows
-    names = [name for name in _names(root, found) if name != "labels.csv"]
+    names = sorted(only) or [name for name in _names(root, found) if name != "labels.csv"]
     taken = [name for name in names if _matches(name, include) and not _matches(name, exclude)]
     excluded = sum(_matches(name, include) and _matches(name, exclude) and _is_medical(name) for name in names)
     found.left_out["segmentations and other files that --exclude names"] += excluded
@@ -108,9 +112,9 @@ def find_sources(
     found.faults.sort()
     # a folder of splits tells the split, as it does in training
     splits = {"train", "valid", "test"} if (root / "train").is_dir() else set()
-    read = progress(sources, total=len(sources), desc="digests", unit="file")
-    sources = [_placed(root, source, rows, subject, splits) for source in read]
-    found.sources = _without_duplicates(sources, found)
+    read = sources if twice else progress(sources, total=len(sources), desc="digests", unit="file")
+    sources = [_placed(root, source, rows, subject, splits, keyed=not twice) for source in read]
+    found.sources = sources if twice else _without_duplicates(sources, found)
     if not found.sources and not found.faults:
         raise DataError(f"{root} has nothing to prepare ({_counted(found.left_out)}); --include and --exclude choose files.")
     return found
@@ -272,8 +276,8 @@ def _by_number(name: str) -> list:
     return [(int(word), "") if word.isdigit() else (0, word) for word in re.split(r"(\d+)", name)]
 
 
-def _placed(root: Path, source: Source, rows: dict[str, dict], pattern: str, splits: set[str]) -> Source:
-    """The source with its subject, split, label, collection and key."""
+def _placed(root: Path, source: Source, rows: dict[str, dict], pattern: str, splits: set[str], keyed: bool) -> Source:
+    """The source with its subject, split, label, collection and, if it is to be `keyed`, its key."""
     row, parts = rows.get(source.name, {}), PurePosixPath(source.name).parts
     split = row.get("split") or (parts[0] if parts[0] in splits else "")
     inner = parts[1:] if parts[0] in splits else parts
@@ -286,7 +290,7 @@ def _placed(root: Path, source: Source, rows: dict[str, dict], pattern: str, spl
         split=split if split in SPLITS else "",
         label=row.get("label") or "",
         collection=inner[0] if len(inner) > 1 else "",
-        key=source.key or key_of(source.files),
+        key=(source.key or key_of(source.files)) if keyed else "",
     )
 
 

@@ -51,6 +51,13 @@ def _views(views: int, batch: dict, seed: int, policy: str, normalise: str, dtyp
     return Views(standardise(joined[0], normalise), *joined[1:])
 
 
+def middle_slices(view: Views) -> list[torch.Tensor]:
+    """The middle slice of each volume in both views, to be looked at: two of (B, 1, H, W)."""
+    middle = (view.real.sum(1) // 2).tolist()
+    slices = torch.stack([volume[number] for volume, number in zip(view.pixels, middle)])
+    return list(slices[:, None].chunk(2))
+
+
 def plain_view(batch: dict, normalise: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     """((B, N, H, W) standardised pixels, (B, N) real slices, on the host) of a batch without any augmentation.
 

@@ -102,6 +102,14 @@ def _remembered(memory: Path) -> dict[str, list]:
         return {}
 
 
+def warnings_of(concerns: list[str]) -> list[str]:
+    """The first of what seems wrong with files, as warnings."""
+    said = [f"warning: {sentence}" for sentence in concerns[:MOST_NAMED]]
+    if len(concerns) > MOST_NAMED:
+        said.append(f"warning: and {len(concerns) - MOST_NAMED} more; prepare_data.py --check full tells all.")
+    return said
+
+
 def told(left_out: dict[str, str]) -> str:
     """A sentence about files that were left out; "" for none."""
     if not left_out:

@@ -1,4 +1,4 @@
-"""What a run says while it goes: a progress bar with the time left, `metrics.jsonl`, TensorBoard. Rank 0 only."""
+"""What a run says while it goes: a progress line with the time left, `metrics.jsonl`, TensorBoard. Rank 0 only."""
 
 import contextlib
 import errno
@@ -7,12 +7,18 @@ import math
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from .errors import UserError
+from .pace import progress_line, speed_said
+
+# figures that tell of the machine, and are others each time
+OF_THE_MACHINE = {"seconds", "data_wait_seconds", "data_wait", "items_per_second", "memory_gb"}
 
 
 class Logbook:
@@ -21,8 +27,8 @@ class Logbook:
     A line that cannot be written (a full disk) is left out whole, which is said once.
     """
 
-    def __init__(self, metrics: Path, events: Path, title: str, first_step: int, total_steps: int):
-        self.metrics = metrics
+    def __init__(self, metrics: Path, events: Path, title: str, first_step: int, total_steps: int, items: str = "items"):
+        self.metrics, self.items = metrics, items
         self.file = open(metrics, "ab", buffering=0)
         self._length = os.fstat(self.file.fileno()).st_size
         self.events_folder = events
@@ -44,17 +50,30 @@ class Logbook:
 
     def step(self, step: int, figures: dict[str, float]) -> None:
         self._write("step", step, figures)
-        self.bar.set_postfix({"loss": f"{figures['loss']:.3f}", "wait": f"{figures['data_wait']:.0%}"}, refresh=False)
+        self.bar.set_postfix_str(progress_line(figures, self.items), refresh=False)
 
     def epoch(self, step: int, epoch: int, epochs: int, figures: dict[str, float]) -> None:
         self._write("epoch", step, {"epoch": epoch, **figures})
-        parts = [f"{name} {_short(value)}" for name, value in figures.items() if not name.endswith("seconds")]
-        self.bar.write(f"epoch {epoch + 1}/{epochs}  {figures['seconds']:.1f} s  " + "  ".join(parts), file=sys.stdout)
+        parts = [f"{name} {_short(value)}" for name, value in figures.items() if name not in OF_THE_MACHINE]
+        wait = figures["data_wait_seconds"] / max(figures["seconds"], 1e-9)
+        speed = speed_said(figures["items_per_second"], self.items, wait, figures["memory_gb"])
+        told = f"epoch {epoch + 1}/{epochs}  {figures['seconds']:.1f} s  {'  '.join(parts)}  ({speed})"
+        self.bar.write(told, file=sys.stdout)
         sys.stdout.flush()
 
     def note(self, kind: str, content: dict) -> None:
         """A line of `metrics.jsonl` that holds no figures."""
         self._append((json.dumps({"kind": kind, "step": 0, **content}) + "\n").encode())
+
+    def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
+        """A picture (h, w) or (h, w, 3) uint8 for TensorBoard."""
+        layout = "HW" if pixels.ndim == 2 else "HWC"
+        self._show(step, lambda: self.events.add_image(name, pixels, step, dataformats=layout))
+
+    def embeddings(self, rows: np.ndarray, about: list[list[str]], columns: list[str], step: int) -> None:
+        """Embeddings (n, D) for TensorBoard's projector, with what is known of each."""
+        named = {"metadata": about, "metadata_header": columns, "tag": "embeddings", "global_step": step}
+        self._show(step, lambda: self.events.add_embedding(rows, **named))
 
     def say(self, sentence: str) -> None:
         self.bar.write(sentence, file=sys.stdout)
@@ -85,10 +104,13 @@ class Logbook:
             self._append(line.encode())
         except OSError as error:
             self._warn(self.metrics, error)
+        numbers = {n: value for n, value in figures.items() if n != "epoch" and isinstance(value, (int, float))}
+        self._show(step, lambda: [self.events.add_scalar(f"{kind}/{n}", value, step) for n, value in numbers.items()])
+
+    def _show(self, step: int, write: Callable[[], object]) -> None:
+        """Writes for TensorBoard; where that fails, it is said."""
         try:
-            for name, value in figures.items():
-                if name != "epoch" and isinstance(value, (int, float)):
-                    self.events.add_scalar(f"{kind}/{name}", value, step)
+            write()
         except OSError as error:
             self._warn(self.events_folder, error)
             self._begin_events_anew(step)

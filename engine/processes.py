@@ -6,6 +6,7 @@ import datetime
 import itertools
 import os
 import socket
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -156,9 +157,36 @@ def autocast(dtype: torch.dtype, device: torch.device):
     return torch.autocast(device.type, dtype)
 
 
+def autocast_forward(forward, dtype: torch.dtype, device: torch.device):
+    """`forward` under autocast; its floating-point results stay in the type that they were computed in."""
+
+    def wrapped(*args, **kwargs):
+        with autocast(dtype, device):
+            return forward(*args, **kwargs)
+
+    return wrapped
+
+
 def to_device(batch: dict | None, device: torch.device) -> dict | None:
     """The batch with its tensors, also those in lists, on the device; what is no tensor stays on the host."""
     if batch is None:
         return None
     move = lambda x: x.to(device, non_blocking=True) if isinstance(x, torch.Tensor) else x  # noqa: E731
     return {k: [move(x) for x in v] if isinstance(v, list) else move(v) for k, v in batch.items()}
+
+
+def batches_of(loaders: Sequence, device: torch.device) -> Iterator:
+    """The next batch of each loader, on the device, until one ends (alone, when there is one loader).
+
+    A loader that is None gives None beside the others' batches. An error is marked as that of one rank.
+    """
+    iterators = [itertools.repeat(None) if loader is None else iter(loader) for loader in loaders]
+    while True:
+        try:
+            batches = [to_device(next(iterator), device) for iterator in iterators]
+        except StopIteration:
+            return
+        except Exception as error:
+            error.of_one_rank = True  # the other ranks read other files
+            raise
+        yield batches[0] if len(batches) == 1 else batches

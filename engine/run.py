@@ -5,7 +5,6 @@ Nothing is written before `epochs()` begins, so that a script that refuses its i
 """
 
 import contextlib
-import itertools
 import socket
 import time
 from pathlib import Path
@@ -20,24 +19,28 @@ from .compiling import compile_blocks
 from .config import Config, as_plain, parse
 from .errors import Preempted, UserError, speaking_to_people
 from .folder import RunFolder
-from .listing import Listing, told
+from .listing import Listing, told, warnings_of
 from .logbook import Logbook
 from .neighbours import held_out_share
+from .opening import opening
 from .optimizers import make_optimizer
+from .pace import Expectation, peak_memory
 from .processes import (
     autocast,
+    autocast_forward,
+    batches_of,
     computing_dtype,
     join_group,
     leave_group,
     mean_over_ranks,
     of_first,
     refuse_unequal,
-    to_device,
 )
 from .resuming import position, take_up
 from .saver import Saver
 from .schedule import learning_rates
-from .scratch import Scratch, larger_than_half
+from .scratch import Scratch
+from .showing import Showing, Views
 from .signals import SAVE, STOP, Signals
 from .soundness import Soundness
 from .sync_batchnorm import synchronize_batchnorm
@@ -45,7 +48,6 @@ from .tally import Tally
 from .weights import about_weights, refuse_foreign, write_weights
 
 LOG_EVERY = 10
-MOST_CONCERNS = 5
 
 
 def start(config: Config, script: str) -> "Run":
@@ -96,10 +98,7 @@ class Run:
         """The files that `find(*args)` lists on the first process, without bad ones if `--on_bad_file` says so. Collective."""
         found = self.listing.find(find, *args)
         if self.config.check_data:
-            concerns = self.listing.concerns(found)
-            self.say(*(f"warning: {sentence}" for sentence in concerns[:MOST_CONCERNS]))
-            if len(concerns) > MOST_CONCERNS:
-                self.say(f"warning: and {len(concerns) - MOST_CONCERNS} more; prepare_data.py --check full tells all.")
+            self.say(*warnings_of(self.listing.concerns(found)))
         return found
 
     def prepare(self, model: nn.Module, *loaders, shares: dict[str, float] | None = None, **tracked) -> nn.Module:
@@ -118,6 +117,8 @@ class Run:
         self.loaders = [loader for loader in loaders if loader]
         self.soundness = Soundness(self.folder, self.loaders)
         self.data = [loader.dataset.summary() for loader in self.loaders]
+        self.items = next((name for name in ("pictures", "volumes") if self.data[0]["what"].startswith(name)), "items")
+        self.items_per_step = loaders[0].batch_sampler.batch_size * self.world
         refuse_unequal(self.data, "it sees other files than the first process; all machines must read the same folders.")
         self.optimizer = make_optimizer(config.optimizer, model, config.base_lr, config.wd, shares)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
@@ -173,7 +174,7 @@ class Run:
         for loader in filter(None, loaders):
             loader.batch_sampler.set_epoch(self.epoch, self.step % self.steps_per_epoch)
         waiting = time.monotonic()
-        for batch in self._on_device(loaders):
+        for batch in batches_of(loaders, self.device):
             self.tally.waited += time.monotonic() - waiting
             self.signals.at_once = False
             torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 4099 + self.rank)
@@ -188,22 +189,10 @@ class Run:
         self.model.train(train)
         bar = tqdm(total=len(loaders[0]), desc=what, unit="batch", leave=False, disable=self.rank > 0 or not what)
         with torch.no_grad(), bar:
-            for batch in self._on_device(loaders):
+            for batch in batches_of(loaders, self.device):
                 yield batch
                 bar.update()
         self.model.train()
-
-    def _on_device(self, loaders):
-        iterators = [itertools.repeat(None) if loader is None else iter(loader) for loader in loaders]
-        while True:
-            try:
-                batches = [to_device(next(iterator), self.device) for iterator in iterators]
-            except StopIteration:
-                return
-            except Exception as error:
-                error.of_one_rank = True  # the other ranks read other files
-                raise
-            yield batches[0] if len(batches) == 1 else batches
 
     def update(self, loss: torch.Tensor, parts: dict[str, torch.Tensor] | None = None, frozen=None) -> None:
         """One step of the optimiser at the scheduled rate. `frozen`: a module whose parameters stay as they are."""
@@ -223,8 +212,14 @@ class Run:
         self.soundness.add(self.step, figures, self._shown)
         if self.rank == 0:
             self.logbook.bar.update()
+            self.warn(self.expectation.after(self.step))
         if self.step % LOG_EVERY == 0:
             self._log_step(figures)
+
+    def show(self, views: Views, embeddings: torch.Tensor | None = None) -> None:
+        """For TensorBoard, once an epoch: views of a batch, and a map of embeddings (`engine.showing.Showing.add`)."""
+        if self.rank == 0:
+            self.showing.add(views, embeddings, self._shown[0])
 
     def log(self, **figures: float) -> None:
         """Figures of this epoch beside the losses."""
@@ -324,7 +319,7 @@ class Run:
 
     def _open(self) -> None:
         """Makes the run's folder, or takes up what it holds."""
-        self.tally = Tally(self.device)
+        self.tally, self.showing, self.expectation = Tally(self.device), Showing(), Expectation(len(self.rates))
         state = take_up(self)
         step = state["position"]["step"] if state else None
         self.signals.at_once = False  # what a process that goes leaves would be taken for what an earlier start has left
@@ -334,8 +329,7 @@ class Run:
         if self.rank == 0:
             self.files.cut_metrics(state["position"]["metrics_bytes"] if state else 0)
             events = Path(self.config.log_dir or self.folder) / self.config.tensorboard_name
-            self.logbook = Logbook(self.files.metrics, events, self.name, self.step, len(self.rates))
-            self._announce(resumed=state is not None)
+            self.logbook = Logbook(self.files.metrics, events, self.name, self.step, len(self.rates), self.items)
             self.listing.save()
             if self.listing.left_out:
                 self.warn(told(self.listing.left_out))
@@ -345,33 +339,16 @@ class Run:
             for loader in self.loaders:
                 if hasattr(loader.dataset, "keep_decoded"):
                     loader.dataset.keep_decoded(self._room_for_pictures)
+        if self.rank == 0:
+            self.say(*opening(self, resumed=state is not None))
 
     def _room_for_pictures(self, size: int) -> Path | None:
         """A file of `size` bytes for the decoded pictures, one a machine; None where they are better decoded each time."""
-        path = self.folder / f"pictures-{socket.gethostname()}"
+        name = f"pictures-{socket.gethostname()}"
         if self.local_rank == 0:
-            path.unlink(missing_ok=True)
-            half = larger_than_half(size, self.folder) if self.config.image_store == "auto" else None
-            gigabytes = f"{size / 2**30:.2g} GiB decoded"
-            if half:
-                self.say(f"images are decoded each time: {gigabytes} are over half of {half} (--image_store on keeps them).")
-            else:
-                self.scratches.make(path.name, size)
-                self.say(f"images are decoded once, into {path} ({gigabytes}).")
+            self.say(self.scratches.make_if_small(name, size, always=self.config.image_store == "on"))
         self.wait_for_all()
-        return path if path.exists() and path.stat().st_size == size else None
-
-    def _announce(self, resumed: bool) -> None:
-        if self.step >= len(self.rates):
-            return self.say(f"{self.folder}: this run is finished; nothing is left to train.")
-        epoch, within = divmod(self.step, self.steps_per_epoch)
-        what = f"going on at epoch {epoch + 1}{f', step {within + 1}' if within else ''}" if resumed else "starting"
-        self.say(
-            f"{self.name}: {what} of {self.config.epochs} epochs of {self.steps_per_epoch} steps, {self.world} process(es) on "
-            f"{self.device.type}, {str(self.dtype).removeprefix('torch.')}, run in {self.folder}"
-        )
-        if self.files.changed:
-            self.say(f"warning: going on with another configuration: {'; '.join(self.files.changed)}.")
+        return self.scratches.found(name, size)
 
     def _next_save(self) -> float:
         minutes = self.config.checkpoint_minutes
@@ -425,30 +402,24 @@ class Run:
     def _log_step(self, figures: torch.Tensor) -> None:
         values = dict(zip(self.tally.names, mean_over_ranks(figures)))
         self.soundness.refuse_nonfinite(values)
-        wait = self.tally.waiting_share()
+        for thing in self.tracked.values():
+            values |= thing.in_use() if hasattr(thing, "in_use") else {}
+        values |= {"lr": float(self.rates[self.step - 1]), **self.tally.lap(self.items_per_step)}
         if self.rank == 0:
-            self.logbook.step(self.step, {**values, "lr": float(self.rates[self.step - 1]), "data_wait": wait})
+            self.logbook.step(self.step, {**values, "memory_gb": peak_memory(self.device)})
 
     def _end_epoch(self) -> None:
         values = self.tally.means()
         self.soundness.refuse_nonfinite(values)
         if self.rank == 0:
-            figures = {**values, **self.tally.report, **self.tally.seconds()}
-            self.logbook.epoch(self.step, self.epoch, self.config.epochs, figures)
+            speed = {**self.tally.speed(self.items_per_step), "memory_gb": peak_memory(self.device)}
+            self.logbook.epoch(self.step, self.epoch, self.config.epochs, {**values, **self.tally.report, **speed})
+            last = self.epoch + 1 == self.config.epochs
+            self.showing.give(self.logbook, self.step, self.loaders[0].dataset.name_of, for_projector=last)
         self._save(keep_copy=(self.epoch + 1) % self.config.checkpoint_freq == 0)
         if self.signals.agreed_now(self.signals.wish()) == STOP:
             self._stop()
         self.signals.at_once = True
-
-
-def autocast_forward(forward, dtype: torch.dtype, device: torch.device):
-    """`forward` under autocast; its floating-point results stay in the type that they were computed in."""
-
-    def wrapped(*args, **kwargs):
-        with autocast(dtype, device):
-            return forward(*args, **kwargs)
-
-    return wrapped
 
 
 def launch(config_class: type[Config], main) -> None:

@@ -31,6 +31,26 @@ class Scratch:
         atexit.register(self.remove)  # however this process ends, short of SIGKILL
         return path
 
+    def make_if_small(self, name: str, size: int, always: bool) -> str:
+        """Makes a file for decoded images, unless it takes more than half of what there is and is not wanted `always`.
+
+        One that an earlier process has left goes. Gives the sentence about it.
+        """
+        (self.folder / name).unlink(missing_ok=True)
+        half, gigabytes = None if always else larger_than_half(size, self.folder), f"{size / 2**30:.2g} GiB decoded"
+        if half:
+            return f"images are decoded each time: {gigabytes} are over half of {half} (--image_store on keeps them)."
+        return f"images are decoded once, into {self.make(name, size)} ({gigabytes})."
+
+    def found(self, name: str, size: int) -> Path | None:
+        """A file of `size` bytes that this process or another one has made; None where there is none."""
+        path = self.folder / name
+        return path if path.exists() and path.stat().st_size == size else None
+
+    def size(self) -> int:
+        """Bytes of the files that this process has made."""
+        return sum(path.stat().st_size for path in self.made)
+
     def remove(self) -> None:
         for path in self.made:
             path.unlink(missing_ok=True)

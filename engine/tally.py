@@ -19,7 +19,7 @@ class Tally:
         self.names: list[str] = []
         self.sums, self.steps, self.waited = torch.zeros((), device=self.device), 0, 0.0
         self.began = self._lap_began = time.monotonic()
-        self._waited_before_lap = 0.0
+        self._before_lap = 0, 0.0
         self.report: dict[str, float] = {}
 
     def add(self, figures: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -32,15 +32,20 @@ class Tally:
         """The means over steps and processes."""
         return dict(zip(self.names, mean_over_ranks(self.sums / self.steps)))
 
-    def waiting_share(self) -> float:
-        """The share of the time since the last call in which the step waited for data."""
-        now = time.monotonic()
-        share = (self.waited - self._waited_before_lap) / max(now - self._lap_began, 1e-9)
-        self._lap_began, self._waited_before_lap = now, self.waited
-        return share
+    def lap(self, items: int) -> dict[str, float]:
+        """Since the last call, the share of the time in which the step waited for data, and items, `items` a step, a second."""
+        now, (steps, waited) = time.monotonic(), self._before_lap
+        seconds = max(now - self._lap_began, 1e-9)
+        self._lap_began, self._before_lap = now, (self.steps, self.waited)
+        return {"data_wait": (self.waited - waited) / seconds, "items_per_second": items * (self.steps - steps) / seconds}
 
     def seconds(self) -> dict[str, float]:
         return {"seconds": time.monotonic() - self.began, "data_wait_seconds": self.waited}
+
+    def speed(self, items: int) -> dict[str, float]:
+        """Of the epoch: its seconds, those of waiting for data, and items, `items` a step, a second."""
+        seconds = self.seconds()
+        return {**seconds, "items_per_second": items * self.steps / max(seconds["seconds"], 1e-9)}
 
     def state_dict(self) -> dict:
         """With the sums of every process (R, figures), so that each can go on with its own."""
@@ -51,5 +56,6 @@ class Tally:
         self.start()
         self.names, self.steps, self.report = list(state["names"]), state["steps"], dict(state["report"])
         self.began -= state["seconds"]
-        self.waited = self._waited_before_lap = state["data_wait_seconds"]
+        self.waited = state["data_wait_seconds"]
+        self._before_lap = self.steps, self.waited
         self.sums = own_share(state["sums"]).to(self.device)

@@ -6,13 +6,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from .datasets.fit import Fitted, fit_volume
+from .datasets.fit import Fitted, evenly, fit_volume
 from .datasets.pictures import TYPE_RANGES
 from .datasets.views import plain_view
 from .datasets.volumes import collate_volumes, intensities, standardise
+from .models.frozen import embed_volumes, shown_to, slice_network
 from .models.pretrained import Encoders, load_encoders
-from .models.slice_encoder import embed_slices
-from .models.volume_encoder import volume_embedding
 
 
 def load_model(path: str, sampling: str = "", resnet: str = "", channels: int = 3) -> "PretrainedModel":
@@ -38,12 +37,7 @@ class PretrainedModel(nn.Module):
         super().__init__()
         self.slice_encoder, self.volume_encoder = encoders.slice_encoder, encoders.volume_encoder
         self.config = encoders.config
-        self.normalise = self.config.get("normalise", "robust")
-        if self.normalise == "imagenet" and self.slice_encoder.resnet.conv1.in_channels != 3:
-            self.normalise = "robust"  # a mean for each of three channels fits no other number of them
-        self.fit = self.config.get("fit", "shrink")
-        side = self.config.get("size_crops", [224])[0]
-        self.target_shape = tuple(self.config.get("target_shape", (64, side, side)))
+        self.target_shape, self.fit, self.normalise = shown_to(encoders)
         self.eval()
 
     @torch.no_grad()
@@ -63,7 +57,7 @@ class PretrainedModel(nn.Module):
                 fitted[-1].low, fitted[-1].high = TYPE_RANGES[image.dtype]
         batch = _collated(fitted)
         pixels = intensities(batch["slices"], batch["low"], batch["high"], self.normalise, torch.float32)
-        return self._embedding()(_standardised(pixels, self.normalise).to(self._device()))
+        return slice_network(self)(_standardised(pixels, self.normalise).to(self._device()))
 
     @torch.no_grad()
     def encode_volumes(self, volumes: Sequence | np.ndarray | torch.Tensor, fit: bool = True) -> torch.Tensor:
@@ -74,19 +68,15 @@ class PretrainedModel(nn.Module):
         """
         batch = _collated([self._fitted(volume, fit) for volume in _arrays(volumes, "volumes (N, H, W)", (3,))])
         pixels, real = (x.to(self._device()) for x in plain_view(batch, self.normalise, torch.float32))
-        slices = embed_slices(self._embedding(), pixels, real)
-        return volume_embedding(slices if self.volume_encoder is None else self.volume_encoder(slices, real), real)
+        return embed_volumes(self, pixels, real)
 
     def _fitted(self, volume: np.ndarray, fit: bool) -> Fitted:
         bound = self.volume_encoder.slices if self.volume_encoder is not None else None
         if bound and len(volume) != bound:
             print(f"{len(volume)} slices are sampled to the {bound} that this f_inter is bound to.")
-            volume = volume[((np.arange(bound) + 0.5) * len(volume) / bound).astype(int)]
+            volume = volume[evenly(len(volume), bound)]
         shape = (bound or self.target_shape[0], *self.target_shape[1:]) if fit else volume.shape
         return fit_volume(np.moveaxis(volume, 0, -1), shape, None, self.fit)
-
-    def _embedding(self) -> nn.Module:
-        return self.slice_encoder.features if self.volume_encoder is None else self.slice_encoder
 
     def _device(self) -> torch.device:
         return self.slice_encoder.resnet.conv1.weight.device

@@ -44,6 +44,7 @@ class CollapseGuard:
         self.families, self.device = families, device
         self.epochs_at_chance = dict.fromkeys(families, 0)
         self.last: dict[str, torch.Tensor] = {}
+        self.used: dict[str, int] = {}
         self._start()
 
     @torch.no_grad()
@@ -64,6 +65,13 @@ class CollapseGuard:
             self._changed[f"{family}_changed"] = changed
         self.last[family] = assignments.clone()
 
+    def in_use(self) -> dict[str, int]:
+        """{family}_clusters_used: how many clusters were assigned in the last epoch; in the first one, so far. Collective."""
+        if self.used:
+            return dict(self.used)
+        histograms = {family: sums["histogram"] for family, sums in self._sums.items()}
+        return {f"{family}_clusters_used": int((all_sum(of) > 0).sum()) for family, of in histograms.items()}
+
     def report(self) -> tuple[dict[str, float], list[str]]:
         """The figures of the epoch and the warnings that they call for. Collective."""
         figures = self.epoch_report()
@@ -83,6 +91,7 @@ class CollapseGuard:
             at_chance = abs(of_family["loss"] - of_family["ln_k"]) <= 0.01 * of_family["ln_k"] and self.families[family] > 1
             self.epochs_at_chance[family] = self.epochs_at_chance[family] + 1 if at_chance else 0
             figures |= {f"{family}_{name}": value for name, value in of_family.items()}
+        self.used = {name: value for name, value in figures.items() if name.endswith("_clusters_used")}
         self._start()
         return figures
 
@@ -117,13 +126,14 @@ class CollapseGuard:
         sums = {family: {k: gather_rows(v[None]).cpu() for k, v in of.items()} for family, of in self._sums.items()}
         last = {family: assigned.cpu() for family, assigned in self.last.items()}
         return {
-            "epochs_at_chance": dict(self.epochs_at_chance), "last": last, "sums": sums, "changed": dict(self._changed)
+            "epochs_at_chance": dict(self.epochs_at_chance), "last": last, "sums": sums, "changed": dict(self._changed),
+            "used": dict(self.used),
         }  # fmt: skip
 
     def load_state_dict(self, state: dict) -> None:
         """Takes this rank's sums; where there are now more or fewer ranks, the first takes all."""
         self.epochs_at_chance, self.last = dict(state["epochs_at_chance"]), dict(state["last"])
-        self._changed = dict(state.get("changed", {}))
+        self._changed, self.used = dict(state.get("changed", {})), dict(state.get("used", {}))
         self._sums = {
             family: {name: _own_share(of_ranks).to(self.device) for name, of_ranks in of.items()}
             for family, of in state.get("sums", {}).items()

@@ -55,3 +55,14 @@ def test_renamed_clusters_are_no_change():
         guard.compare("volumes", assigned)
         changed.append(guard.report()[0].get("volumes_changed"))
     assert changed == [None, 0, pytest.approx(1 / 6)]
+
+
+def test_clusters_in_use_are_those_of_the_last_epoch_and_in_the_first_one_so_far_also_after_a_resume():
+    guard, later = CollapseGuard({"volumes": 8}), CollapseGuard({"volumes": 8})
+    assert guard.in_use() == {}
+    guard.add("volumes", torch.tensor([1, 1, 4]), torch.ones(3, 2), torch.tensor(0.0))
+    assert guard.in_use() == {"volumes_clusters_used": 2}
+    epoch(guard, torch.tensor([5]), torch.ones(1, 2), 0.0)
+    guard.add("volumes", torch.tensor([0]), torch.ones(1, 2), torch.tensor(0.0))
+    later.load_state_dict(guard.state_dict())
+    assert guard.in_use() == later.in_use() == {"volumes_clusters_used": 3}

@@ -11,6 +11,7 @@ from datasets.loader import once_loader
 from datasets.volumes import VolumeDataset, collate_volumes
 from engine.config import Config, parse
 from engine.errors import speaking_to_people
+from engine.processes import batches_of
 from engine.run import start
 
 SMALL = "--arch resnet18 --workers 0 --epochs 1 --precision fp32".split()
@@ -96,7 +97,7 @@ def test_a_file_that_turns_out_bad_in_the_loop_is_one_sentence_of_the_rank_that_
     def main(config):
         run = start(config, "any.py")
         dataset = VolumeDataset(find_volumes("v"), (4, 8, 8), 0)
-        list(run._on_device([once_loader(dataset, collate_volumes, 1, config.workers)]))
+        list(batches_of([once_loader(dataset, collate_volumes, 1, config.workers)], run.device))
 
     config = parse(Config, ["--workers", str(workers), "--checkpoint_name", "x.pth"])
     with pytest.raises(SystemExit) as stop, speaking_to_people():
