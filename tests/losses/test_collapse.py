@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from losses.collapse import CollapseGuard, deviation, rankme
+from losses.collapse import CollapseGuard, deviation, rankme, warnings_again
 
 
 def test_rankme_counts_the_directions_that_are_used():
@@ -55,3 +55,15 @@ def test_renamed_clusters_are_no_change():
         guard.compare("volumes", assigned)
         changed.append(guard.report()[0].get("volumes_changed"))
     assert changed == [None, 0, pytest.approx(1 / 6)]
+
+
+def test_warnings_can_be_had_again_from_the_figures():
+    guard, one = CollapseGuard({"volumes": 8, "slices": 4}), torch.ones(32, 16) / 4
+    epochs, said = [], []
+    for _ in range(3):
+        guard.add("slices", torch.arange(32) % 4, F.normalize(torch.randn(32, 16), dim=1), torch.tensor(0.5))
+        figures, warnings = epoch(guard, torch.zeros(32, dtype=torch.int64), one, math.log(8))
+        epochs.append({"epoch": 0, "loss": None, **figures})
+        said.append(warnings)
+    assert said[2] and warnings_again(epochs) == said
+    assert warnings_again([{"loss": 1.0}, {"volumes_ln_k": 2.0, "volumes_loss": None}]) == [[], []]

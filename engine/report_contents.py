@@ -1,0 +1,258 @@
+"""What stands in the report, in the order in which a newcomer asks for it."""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import torch
+import yaml
+
+from .report_curves import SPEED, card, series_of
+from .report_page import code, columns, escape, folded, heading, page, paragraph, section, table
+from .report_tables import differing_constants, downstream_tables, evaluation_tables, first_and_last
+from .report_words import BAD, DOUBTFUL, GOOD, duration, many, overall, verdicts, warnings_in_words
+from .run_record import RunRecord, StageRecord, learned_from
+
+MARKS = {GOOD: "✓", DOUBTFUL: "▲", BAD: "✗"}
+LEARNS = {
+    1: "f_intra, a network that embeds a slice: crops of one picture must fall to the same cluster",
+    2: "f_inter, attention over the slices of a volume: masked slices are predicted from their neighbours, f_intra stays",
+    3: "both together: two views of a volume, and the same slice in both, must fall to the same cluster",
+}
+# the parts of the page in their order: title, and what one has to know to read them
+PARTS = {
+    "what": ("What was trained on what", ""),
+    "verdict": (
+        "Did it collapse?",
+        "A collapse is a network that says the same of everything. These are the figures of the last epoch.",
+    ),
+    "curves": ("Curves", "Below each curve are its first and its last value."),
+    "views": (
+        "What the network saw",
+        "Files before augmentation, and the views of them in one step, drawn again exactly as in training. Frames are crops; "
+        "of a volume one slice is shown.",
+    ),
+    "clusters": (
+        "What it finds alike: clusters",
+        "Nobody named these clusters. Each line is one: how many fall to it, of which collections and labels they are, and "
+        "those nearest to its prototype. No label was learned from.",
+    ),
+    "neighbours": (
+        "What it finds alike: neighbours",
+        "A file, and the files of other subjects whose embeddings are nearest, with the cosine. ✓ and a full frame: same "
+        "collection and label; ✗ and a dashed frame: not so; no frame: a label is not known.",
+    ),
+    "maps": (
+        "Maps of embeddings",
+        "Each point is a file. PCA keeps the two directions of most difference; in t-SNE files side by side are alike, and how "
+        "far apart groups lie means nothing.",
+    ),
+    "masked": (
+        "Masked slices",
+        "The framed slice was hidden from the network, which predicted its embedding from the others; then comes the slice "
+        "whose embedding is nearest to that prediction.",
+    ),
+    "attention": (
+        "Where attention looks",
+        "f_inter reads a volume at a few places of its own choice. For one slice (framed; orange in the bars): how much of its "
+        "attention goes to which slices, layer by layer, the mean over heads.",
+    ),
+    "evaluation": (
+        "What frozen weights know of labels",
+        "The weights stay as they are; labels are told by neighbours (kNN), by a linear probe, by retrieval (mAP, P@1) and by "
+        "k-means (NMI, ARI), beside raw pixels and random weights.",
+    ),
+    "downstream": ("What fine-tuned weights score", ""),
+    "configuration": ("Configuration and environment", ""),
+}
+
+
+@dataclass(frozen=True)
+class Track:
+    """The stages, by their numbers, that one method has gone through in one run."""
+
+    name: str
+    stages: dict[int, StageRecord]
+
+    @property
+    def last(self) -> StageRecord:
+        return self.stages[max(self.stages)]
+
+
+def tracks_of(records: Sequence[RunRecord]) -> list[Track]:
+    """Each run's stages by method; called after the run, and after the method where that has to be told."""
+    names = [record.name for record in records]
+    tracks = []
+    for record in records:
+        name = record.name if names.count(record.name) == 1 else str(record.folder)
+        methods = list(dict.fromkeys(stage.method for stage in record.stages))
+        for method in methods:
+            of_method = {stage.stage: stage for stage in record.stages if stage.method == method}
+            tracks.append(Track(f"{name}, {method}" if len(methods) > 1 else name, of_method))
+    return tracks
+
+
+def compose(
+    records: Sequence[RunRecord], tracks: Sequence[Track], looked: Sequence[dict[str, str]], warned: Sequence[dict[int, list]]
+) -> str:
+    """The whole page. looked: for each track the pieces that show data and networks, by name; warned: the guard's, by stage."""
+    names = " and ".join(record.name for record in records) if len(records) < 3 else f"{len(records)} runs"
+    title = f"What {names} learned" if tracks else f"What {names} scored"
+    content = {
+        "what": _trained(tracks) + _compared(tracks),
+        "verdict": _judged(tracks, warned),
+        "curves": _curves(tracks),
+    }
+    for part in ("views", "clusters", "neighbours", "maps", "masked", "attention"):
+        shown = [(track.name, pieces[part]) for track, pieces in zip(tracks, looked) if pieces[part]]
+        content[part] = _beside(shown, len(tracks))
+    evaluated = [(record.name, evaluation_tables(record.evaluation)) for record in records]
+    content["evaluation"] = _beside(evaluated, len(records))
+    content["downstream"] = _beside([(record.name, downstream_tables(record.downstream)) for record in records], len(records))
+    content["configuration"] = _configuration(records)
+    shown = [name for name in PARTS if content[name]]
+    links = "".join(f'<a href="#{name}">{escape(PARTS[name][0])}</a>' for name in shown)
+    sections = [section(name, *PARTS[name], content[name]) for name in shown]
+    return page(title, [f"<h1>{escape(title)}</h1>", _lead(tracks), f"<nav>{links}</nav>", *sections])
+
+
+def _lead(tracks: Sequence[Track]) -> str:
+    """Each run in a sentence."""
+    sentences = []
+    for track in tracks:
+        loaders = [loader for stage in track.stages.values() for loader in learned_from(stage)]
+        most = {loader["what"]: max(of["items"] for of in loaders if of["what"] == loader["what"]) for loader in loaders}
+        data = " and ".join(f"{count} {what}" for what, count in most.items()) or "files"
+        time = duration(sum(stage.seconds for stage in track.stages.values()))
+        stages = ", ".join(map(str, track.stages)).replace(", 3", " and 3") if len(track.stages) > 1 else str(*track.stages)
+        numbered = f"stage{'s' if len(track.stages) > 1 else ''} {stages}"
+        method = track.last.method
+        sentences.append(
+            f"{track.name}: learned from {data} without labels, by {method}, {numbered} of 3, in {time} of training."
+        )
+    return "".join(paragraph(sentence) for sentence in sentences)
+
+
+def _beside(shown: Sequence[tuple[str, str]], runs: int) -> str:
+    """The same part of several runs side by side, each under its name."""
+    if runs == 1:
+        return "".join(text for _, text in shown)
+    return columns([f"<div>{heading(name)}{text}</div>" for name, text in shown if text], "wide")
+
+
+def _trained(tracks: Sequence[Track]) -> str:
+    parts = []
+    for track in tracks:
+        rows = []
+        for place, stage in track.stages.items():
+            rows.append(
+                [f"{place}: {stage.method}", LEARNS[place], _data(stage), _network(stage), _time(stage), _machine(stage)]
+            )
+        head = ["stage", "what it learns", "from", "network", "training", "on"]
+        parts.append((heading(track.name) if len(tracks) > 1 else "") + table(head, rows))
+    return "".join(parts)
+
+
+def _data(stage: StageRecord) -> str:
+    """Kinds, numbers and collections of what it learned from."""
+    told = []
+    for loader in learned_from(stage):
+        collections = ", ".join(f"{name or 'no collection'} {files}" for name, files in loader["collections"].items())
+        files = sum(loader["collections"].values())
+        slices = f" (from {files} files)" if files != loader["items"] else ""
+        told.append(f"{loader['items']} {loader['what']}{slices}: {collections}")
+    paths = [stage.config[name] for name in ("data_path", "volume_path", "image_path") if stage.config.get(name)]
+    left_out = f"; {many(len(stage.left_out), 'file')} left out as bad" if stage.left_out else ""
+    return ("; ".join(told) or f"the files of {' and '.join(paths)}") + left_out
+
+
+def _network(stage: StageRecord) -> str:
+    config = stage.config
+    parts = [config.get("arch", "").replace("resnet", "ResNet-")]
+    if config.get("target_shape"):
+        parts.append(f"{' × '.join(map(str, config['target_shape']))} (slices × height × width), D = {config.get('d_model')}")
+    elif config.get("size_crops"):
+        crops = zip(config["nmb_crops"], config["size_crops"])
+        parts.append(" + ".join(f"{count} crops of {size}²" for count, size in crops))
+    clusters = [f"{round(2.718281828459045 ** value)} clusters of {name.removesuffix('_ln_k')}"
+                for name, value in (stage.epochs[-1].items() if stage.epochs else ()) if name.endswith("_ln_k")]  # fmt: skip
+    return ", ".join([*parts, *clusters])
+
+
+def _time(stage: StageRecord) -> str:
+    steps = stage.epochs[-1]["step"] if stage.epochs else 0
+    state = f"; {stage.unfinished}" if stage.unfinished else ""
+    return f"{many(len(stage.epochs), 'epoch')}, {many(steps, 'step')} of {stage.batch()}, {duration(stage.seconds)}{state}"
+
+
+def _machine(stage: StageRecord) -> str:
+    told = stage.identity.get("environment", {})
+    processes = f", {told['processes']} processes" if told.get("processes", 1) > 1 else ""
+    return f"{told['device']}{processes}" if told else "not recorded"
+
+
+def _compared(tracks: Sequence[Track]) -> str:
+    """Constants in which the same stage of several runs differs."""
+    parts = []
+    for place in (1, 2, 3):
+        named = {track.name: track.stages[place] for track in tracks if place in track.stages}
+        told = differing_constants(named) if len(named) > 1 else ""
+        parts.append(folded(f"Constants of stage {place} that differ", told) if told else "")
+    return "".join(parts)
+
+
+def _judged(tracks: Sequence[Track], warned: Sequence[dict]) -> str:
+    parts = []
+    for track, warnings in zip(tracks, warned):
+        of_stages = {place: verdicts(stage) for place, stage in track.stages.items()}
+        answer = overall([verdict for found in of_stages.values() for verdict in found])
+        words = f'<p class="answer {answer.level}"><b>{MARKS[answer.level]}</b>{escape(answer.sentence)}</p>'
+        for place, found in of_stages.items():
+            items = "".join(f'<li class="{of.level}"><b>{MARKS[of.level]}</b>{escape(of.sentence)}</li>' for of in found)
+            words += f'{heading(f"Stage {place}, {track.stages[place].method}")}<ul class="verdict">{items}</ul>'
+            said = warnings_in_words(warnings.get(place, []))
+            words += (
+                folded(f"The guard's warnings on the way ({len(said)})", *(paragraph(line) for line in said)) if said else ""
+            )
+        parts.append((track.name, words))
+    return _beside(parts, len(tracks))
+
+
+def _curves(tracks: Sequence[Track]) -> str:
+    """Of each stage a card for every figure, the runs' lines in one chart."""
+    parts = []
+    for place in (1, 2, 3):
+        named = {track.name: track.stages[place] for track in tracks if place in track.stages}
+        series = {name: series_of(stage) for name, stage in named.items()}
+        figures = list(dict.fromkeys(figure for of in series.values() for figure in of))
+        cards = {
+            figure: card(figure, {name: (named[name].name, of[figure]) for name, of in series.items() if figure in of})
+            for figure in figures
+        }
+        if cards:
+            methods = " and ".join(dict.fromkeys(stage.method for stage in named.values()))
+            learned = [text for figure, text in cards.items() if figure not in SPEED]
+            parts += [
+                heading(f"Stage {place}, {methods}"),
+                columns(learned),
+                columns([cards[name] for name in SPEED if name in cards]),
+            ]
+    return "".join(parts)
+
+
+def _configuration(records: Sequence[RunRecord]) -> str:
+    parts = []
+    for record in records:
+        parts.append(heading(record.name) if len(records) > 1 else "")
+        for stage in [*record.stages, *record.downstream]:
+            about = {"run": stage.identity.get("id"), **stage.identity.get("environment", {})}
+            about |= {f"started from {path}": f"SHA-256 {digest}" for path, digest in stage.about.get("inputs", {}).items()}
+            about |= {f"left out: {name}": why for name, why in stage.left_out.items()}
+            known = {name: value for name, value in about.items() if value is not None}
+            constants = yaml.safe_dump(stage.config, sort_keys=False, allow_unicode=True) if stage.config else ""
+            told = table(["", ""], [[name, str(value)] for name, value in known.items()])
+            inside = [told, code(constants) if constants else "", first_and_last(stage)]
+            parts.append(folded(f"{stage.name}: constants, environment, figures", *inside))
+    versions = f"Python {platform.python_version()} and torch {torch.__version__}"
+    return "".join(parts) + paragraph(f"This page was made on {date.today().isoformat()}, with {versions}.", "faint")
