@@ -41,7 +41,8 @@ PARTS = {
     "neighbours": (
         "What it finds alike: neighbours",
         "A file, and the files of other subjects whose embeddings are nearest, with the cosine. ✓ and a full frame: same "
-        "collection and label; ✗ and a dashed frame: not so; no frame: a label is not known.",
+        "label and collection; ≈ and a dotted one: same label, other collection; ✗ and a dashed one: another label; no frame: "
+        "a label is not known.",
     ),
     "maps": (
         "Maps of embeddings",
@@ -183,7 +184,9 @@ def _network(stage: StageRecord) -> str:
 def _time(stage: StageRecord) -> str:
     steps = stage.epochs[-1]["step"] if stage.epochs else 0
     state = f"; {stage.unfinished}" if stage.unfinished else ""
-    return f"{many(len(stage.epochs), 'epoch')}, {many(steps, 'step')} of {stage.batch()}, {duration(stage.seconds)}{state}"
+    return (
+        f"{many(len(stage.epochs), 'epoch')}, {many(steps, 'step')}, {stage.batch()} a step, {duration(stage.seconds)}{state}"
+    )
 
 
 def _machine(stage: StageRecord) -> str:
@@ -232,12 +235,8 @@ def _curves(tracks: Sequence[Track]) -> str:
         }
         if cards:
             methods = " and ".join(dict.fromkeys(stage.method for stage in named.values()))
-            learned = [text for figure, text in cards.items() if figure not in SPEED]
-            parts += [
-                heading(f"Stage {place}, {methods}"),
-                columns(learned),
-                columns([cards[name] for name in SPEED if name in cards]),
-            ]
+            order = [*(of for of in cards if of not in SPEED), *(of for of in SPEED if of in cards)]
+            parts += [heading(f"Stage {place}, {methods}"), columns([cards[of] for of in order])]
     return "".join(parts)
 
 

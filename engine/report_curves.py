@@ -21,13 +21,14 @@ OTHERS = {
     "r2_mean": ("R² of masked slices", "1 is perfect, 0 as good as always saying the mean slice"),
     "r2_interpolation": ("R² over interpolation", "1 is perfect, 0 as good as interpolating between the neighbours"),
     "mask": ("loss of masked slices", "mean squared error of their embeddings"),
-    "knn_held_out": ("kNN of held-out files", "share whose neighbours tell their label; no label is learned from"),
+    "knn_held_out": ("kNN of held-out files", "share whose neighbours in their collection tell their label"),
 }
 SPEED = {
     "lr": ("learning rate", "as logged, by step"),
     "throughput": ("items a second", "pictures, volumes or slices of a step, over all processes"),
     "data_wait": ("waiting for data", "share of the time; high: more --workers, or prepared files"),
 }
+ZOOMED, SHARES = ("loss", "mask", "r2_"), ("knn_held_out",)  # axes that need no zero; that go up to 1
 NOT_DRAWN = {"kind", "step", "epoch", "seconds", "data_wait_seconds"}
 
 
@@ -81,17 +82,24 @@ def card(name: str, of_tracks: dict[str, tuple[str, Series]]) -> str:
             if len(series.y) > 1
             else f"<p>{swatch}{last}{_reference(series)}</p>"
         )
-    drawing = line_chart(title, [series for _, series in of_tracks.values()], "step" if name == "lr" else "epoch")
+    lines, x_name = [series for _, series in of_tracks.values()], "step" if name == "lr" else "epoch"
+    zoomed = name.startswith(ZOOMED) or name.endswith("_loss")
+    drawing = line_chart(title, lines, x_name, [] if zoomed else [0.0, 1.0] if name in SHARES else [0.0])
+    title = title[0].upper() + title[1:] if not title.startswith("kNN") else title
     head = f"<figcaption><b>{escape(title)}</b><small>{escape(hint)}</small></figcaption>"
     return f'<figure class="card">{head}{drawing}{"".join(rows)}</figure>'
 
 
-def line_chart(label: str, lines: Sequence[Series], x_name: str) -> str:
-    """An SVG of lines over one another, coloured by their place, with axes and a dashed line for each reference."""
+def line_chart(label: str, lines: Sequence[Series], x_name: str, spans: Sequence[float] = ()) -> str:
+    """An SVG of lines over one another, coloured by their place, with axes and a dashed line for each reference.
+
+    spans: values that the axis must have room for, too.
+    """
     references = {of.reference for of in lines if of.reference}
-    xs, ys = [x for of in lines for x in of.x], [y for of in lines for y in of.y] + [value for _, value in references]
+    xs, ys = [x for of in lines for x in of.x], [y for of in lines for y in of.y]
+    ys += [*(value for _, value in references), *spans]
     low, high = min(ys), max(ys)
-    ticks = _ticks(min(low, 0) if low <= 0.35 * high else low, high)
+    ticks = _ticks(low, high)
     low, high = min(ticks[0], low), max(ticks[-1], high)
     first, last = min(xs), max(xs)
 

@@ -19,6 +19,11 @@ def escape(text) -> str:
     return html.escape(str(text).encode("utf-8", "replace").decode())
 
 
+def breakable(text) -> str:
+    """As `escape`; a long name may be broken after an underscore."""
+    return escape(text).replace("_", "_<wbr>")
+
+
 def page(title: str, parts: Iterable[str]) -> str:
     """A whole document that asks for nothing from anywhere; a browser is told so, too."""
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -86,7 +91,7 @@ def thumbnail(pixels: np.ndarray, alt: str, caption: str = "", kind: str = "", b
     frames = [f"left:{100 * x:.1f}%;top:{100 * y:.1f}%;width:{100 * w:.1f}%;height:{100 * h:.1f}%" for x, y, w, h in boxes]
     drawn = "".join(f'<i class="box c{place % 8}" style="{frame}"></i>' for place, frame in enumerate(frames))
     image = f'<img src="{_as_data(Image.fromarray(pixels))}" alt="{escape(alt)}">'
-    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    below = f"<figcaption>{breakable(caption)}</figcaption>" if caption else ""
     return f'<figure class="thumb {kind}"><span>{image}{drawn}</span>{below}</figure>'
 
 

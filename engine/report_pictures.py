@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .groups import NONE, REST, common_groups
-from .report_page import columns, escape, paragraph, thumbnail
+from .report_page import breakable, columns, escape, paragraph, thumbnail
 from .report_words import many
 
 MOST_GROUPS, SIDE, EDGE = 8, 300, 12  # colours; of a map, in its own units
@@ -32,7 +32,7 @@ def seen_rows(seen: Sequence) -> str:
         shown = [thumbnail(of.before, f"{name}, before augmentation", "before", boxes=of.boxes)]
         shown += [thumbnail(view, f"{name}, {what}", what) for view, what in zip(of.views, of.captions)]
         rows.append(_row(name, "", shown))
-    return "".join(rows)
+    return columns(rows, "pairs")
 
 
 def maps(embeddings: np.ndarray, items: Sequence, projections: dict[str, Callable]) -> str:
@@ -45,7 +45,7 @@ def maps(embeddings: np.ndarray, items: Sequence, projections: dict[str, Callabl
         for what, groups in labels.items():
             if any(groups):
                 figures.append(_map(f"{title}, by {what}", points, groups))
-    return columns(figures)
+    return columns(figures, "maps")
 
 
 def prototype_rows(
@@ -109,9 +109,10 @@ def attention_row(
     for place in most:
         of = f"slice {numbers[place] + 1}"
         shown.append(thumbnail(pixels[place], f"{name}, {of}", f"{of}: {100 * mean[place]:.0f} %"))
-    lost = f"; {100 * outside.mean():.0f} % at keys beyond the ends, where there is nothing" if outside.mean() > 0.005 else ""
-    words = f"Mean of {len(shares)} layers{lost}."
-    return _row(name, words, shown) + _bars(name, query, shares, numbers)
+    lost = (
+        f"; {100 * outside.mean():.0f} % goes to keys beyond the ends, where nothing is read" if outside.mean() > 0.005 else ""
+    )
+    return _row(name, f"Mean of {len(shares)} layers{lost}.", shown, _bars(name, query, shares, numbers))
 
 
 def _bars(name: str, query: int, shares: np.ndarray, numbers: Sequence[int]) -> str:
@@ -119,7 +120,7 @@ def _bars(name: str, query: int, shares: np.ndarray, numbers: Sequence[int]) -> 
     wide, high, left = 700, 34, 60
     step, top = (wide - left) / shares.shape[1], max(float(shares.max()), 1e-6)
     label = escape(f"shares of attention by layer and slice, {name}")
-    parts = [f'<svg viewBox="0 0 {wide} {high * len(shares) + 18}" role="img" aria-label="{label}">']
+    parts = [f'<svg class="bars" viewBox="0 0 {wide} {high * len(shares) + 18}" role="img" aria-label="{label}">']
     for layer, row in enumerate(shares):
         base = high * (layer + 1)
         parts.append(f'<text x="0" y="{base - 4}">layer {layer + 1}</text><path class="grid" d="M{left} {base}H{wide}"/>')
@@ -153,9 +154,10 @@ def _map(title: str, points: np.ndarray, groups: np.ndarray) -> str:
     )
 
 
-def _row(name: str, words: str, shown: Sequence[str]) -> str:
+def _row(name: str, words: str, shown: Sequence[str], below: str = "") -> str:
     told = f"<p>{escape(words)}</p>" if words else ""
-    return f'<div class="row"><div><p><b>{escape(name)}</b></p>{told}</div><div class="strip">{"".join(shown)}</div></div>'
+    pictures = f'<div><div class="strip">{"".join(shown)}</div>{below}</div>'
+    return f'<div class="row"><div><p><b>{breakable(name)}</b></p>{told}</div>{pictures}</div>'
 
 
 def _composition(items: Sequence) -> str:
@@ -180,8 +182,9 @@ def _of_different_subjects(rows: np.ndarray, items: Sequence) -> list[int]:
 
 
 def _verdict(query, other) -> tuple[str, str]:
-    """A mark that needs no colour, and the class of the frame. Labels are told apart within a collection."""
-    if query.collection == other.collection and not (query.label and other.label):
+    """A mark that needs no colour, and the class of the frame."""
+    if not (query.label and other.label):
         return "", ""
-    same = (query.collection, query.label) == (other.collection, other.label)
-    return ("✓ ", "same") if same else ("✗ ", "other")
+    if query.label != other.label:
+        return "✗ ", "other"
+    return ("✓ ", "same") if query.collection == other.collection else ("≈ ", "like")

@@ -47,11 +47,13 @@ nav{display:flex;flex-wrap:wrap;gap:.2rem 1rem;margin:.8rem 0}
 .answer{font-size:1.15rem;padding:.7rem .9rem;background:var(--raised);border-left:4px solid var(--faint);max-width:none}
 .answer.good{border-color:var(--good)}.answer.doubtful{border-color:var(--doubtful)}.answer.bad{border-color:var(--bad)}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr));gap:1rem;margin:.6rem 0}
+.maps{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,250px),1fr));gap:1rem;margin:.6rem 0}
+.pairs{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,520px),1fr));gap:0 1.5rem}
+.bars{max-width:720px}
 .wide{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,480px),1fr));gap:1rem;margin:.6rem 0}
 figure{margin:0}
 .card{background:var(--raised);border-radius:8px;padding:.7rem .8rem}
 .card figcaption b{display:block}
-.card figcaption b::first-letter{text-transform:uppercase}
 .card figcaption small{display:block;line-height:1.3}
 .card svg{margin-top:.3rem}
 .card p{margin:.15rem 0;font-variant-numeric:tabular-nums}
@@ -70,14 +72,15 @@ path.reference{stroke:var(--text);stroke-width:1.2;stroke-dasharray:5 4;fill:non
 .legend li{display:flex;align-items:center;overflow-wrap:anywhere}
 .legend svg{width:14px;height:14px;flex:none;margin-right:.35em}
 .strip{display:flex;flex-wrap:wrap;gap:.6rem;margin:.4rem 0 .9rem}
-.thumb{width:96px}
+.thumb{width:106px}
 .thumb span{display:block;position:relative;background:#000}
 .thumb img{display:block;width:100%;height:auto;image-rendering:pixelated}
 .thumb figcaption{font-size:.75rem;line-height:1.3;color:var(--faint);overflow-wrap:anywhere;margin-top:.15rem}
 .thumb.query span{outline:3px solid var(--text)}
 .thumb.same span{outline:3px solid var(--c2)}
+.thumb.like span{outline:3px dotted var(--c5)}
 .thumb.other span{outline:3px dashed var(--c1)}
-.thumb.broad{width:192px}
+.thumb.broad{width:200px}
 .box{position:absolute;border:2px solid}
 .row{display:grid;grid-template-columns:minmax(150px,220px) 1fr;gap:.2rem 1rem;align-items:start;padding:.6rem 0}
 .row{border-top:1px solid var(--line)}

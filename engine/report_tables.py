@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from .report_page import folded, picture, table
+from .report_page import columns, folded, picture, table
 from .report_words import duration, number
 from .run_record import StageRecord
 from .tables import cell, with_interval
@@ -11,6 +11,7 @@ SHOWN = {
     "knn": "kNN", "linear": "linear probe", "map": "mAP", "map_chance": "mAP by chance", "precision_at_1": "P@1",
     "nmi": "NMI", "ari": "ARI", "rankme": "RankMe",
 }  # fmt: skip
+MOST_PICTURES = 6  # that are shown without being asked for
 NOT_COMPARED = ("format_version", "dump_path", "pretrained_path", "checkpoint_name", "overwrite", "resume", "config")
 
 
@@ -50,7 +51,8 @@ def downstream_tables(records: Sequence[StageRecord]) -> str:
                 parts.append(table(["start", "training", *names], rows, f"{task}, split {split}{_how_many(judged[0][1])}"))
         drawn = [(of, path) for of in of_task for path in sorted(of.folder.glob("*.png"))]
         pictures = [picture(path, f"{_start_of(of)}: {path.stem.replace('_', ' ')}") for of, path in drawn]
-        parts.append(folded(f"Pictures of {task} ({len(drawn)})", *pictures) if pictures else "")
+        shown = columns(pictures, "wide")
+        parts.append(shown if len(pictures) <= MOST_PICTURES else folded(f"Pictures of {task} ({len(drawn)})", shown))
     return "".join(parts)
 
 

@@ -9,6 +9,7 @@ from .run_record import StageRecord
 GOOD, DOUBTFUL, BAD = "good", "doubtful", "bad"
 FAMILIES = ("images", "volumes", "slices")
 AT_CHANCE, HARDLY_BELOW, LOW_RANK = 0.99, 0.95, 2.0  # shares of ln K; RankMe
+HARDLY_BETTER, WORSE = 0.02, 0.05  # R² over interpolation; a loss of kNN
 
 
 class Verdict(NamedTuple):
@@ -26,7 +27,7 @@ def number(value: float | int | None) -> str:
         return f"{value:,.0f}".replace(",", "\u202f")
     if abs(value) >= 1000:
         return f"{value:,.0f}".replace(",", "\u202f")
-    return f"{value:.3g}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"
+    return f"{value:.3g}" if abs(value) >= 0.0001 or value == 0 else f"{value:.1e}"
 
 
 def duration(seconds: float) -> str:
@@ -51,10 +52,10 @@ def verdicts(stage: StageRecord) -> list[Verdict]:
         found.append(_of_masked(last))
     first_knn, knn = (line.get("knn_held_out") for line in (stage.epochs[0], last))
     if knn is not None:
-        moved = "" if first_knn is None or len(stage.epochs) < 2 else f" ({100 * first_knn:.0f} % after the first epoch)"
-        found.append(
-            Verdict(GOOD, f"The neighbours of {100 * knn:.0f} % of the held-out labelled files tell their label{moved}.")
-        )
+        compared = first_knn is not None and len(stage.epochs) > 1
+        moved = f" ({100 * first_knn:.0f} % after the first epoch)" if compared else ""
+        told = f"kNN: the neighbours of {100 * knn:.0f} % of the held-out files, in their collection, tell their label{moved}."
+        found.append(Verdict(DOUBTFUL if compared and knn < first_knn - WORSE else GOOD, told))
     if stage.unfinished:
         found.append(Verdict(DOUBTFUL, f"It is not finished: {stage.unfinished}."))
     return found
@@ -64,10 +65,10 @@ def overall(found: Sequence[Verdict]) -> Verdict:
     """One answer to: did it collapse?"""
     levels = [verdict.level for verdict in found]
     if BAD in levels:
-        return Verdict(BAD, "Something collapsed, or was never learned; what follows says where.")
+        return Verdict(BAD, "Yes, or it never learned: the lines marked ✗ say what.")
     if DOUBTFUL in levels:
-        return Verdict(DOUBTFUL, "No collapse, but not everything was learned; what follows says what.")
-    return Verdict(GOOD, "No collapse: clusters stay in use, and embeddings differ in many directions.")
+        return Verdict(DOUBTFUL, "No collapse, but not all of it was learned: the lines marked ▲ say what.")
+    return Verdict(GOOD, "No: embeddings differ from file to file, and losses are below those of a guess.")
 
 
 def warnings_in_words(of_epochs: Sequence[Sequence[str]]) -> list[str]:
@@ -113,8 +114,8 @@ def _of_masked(last: dict) -> Verdict:
     about += "" if beyond is None else f" and {beyond:.3f} against interpolating between the neighbours"
     if mean < 0:
         return Verdict(BAD, about + ": predictions are worse than always saying the mean.")
-    if beyond is not None and beyond <= 0:
-        return Verdict(DOUBTFUL, about + ": interpolating is as good, so f_inter adds nothing yet.")
+    if beyond is not None and beyond <= HARDLY_BETTER:
+        return Verdict(DOUBTFUL, about + ": interpolating is about as good, so f_inter adds little yet.")
     return Verdict(GOOD, about + ".")
 
 
