@@ -151,7 +151,7 @@ def _trained(tracks: Sequence[Track]) -> str:
                 [f"{place}: {stage.method}", LEARNS[place], _data(stage), _network(stage), _time(stage), _machine(stage)]
             )
         head = ["stage", "what it learns", "from", "network", "training", "on"]
-        parts.append((heading(track.name) if len(tracks) > 1 else "") + table(head, rows))
+        parts.append((heading(track.name) if len(tracks) > 1 else "") + table(head, rows, prose=True))
     return "".join(parts)
 
 

@@ -64,17 +64,19 @@ def columns(parts: Sequence[str], kind: str = "grid") -> str:
     return f'<div class="{kind}">{"".join(parts)}</div>' if parts else ""
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
-    """The first column names the rows. It scrolls by itself where the page is too narrow for it."""
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "", prose: bool = False) -> str:
+    """The first column names the rows. It scrolls by itself where the page is too narrow; one of `prose` is stacked there."""
     if not rows:
         return ""
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
     top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    body = "".join(
-        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>'
-        for first, *cells in rows
-    )
-    return f'<div class="scroll" tabindex="0"><table>{title}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    body = []
+    for first, *cells in rows:
+        beside = "".join(f'<td data-label="{escape(label)}">{escape(cell)}</td>' for label, cell in zip(head[1:], cells))
+        body.append(f'<tr><th scope="row">{escape(first)}</th>{beside}</tr>')
+    kind = ' class="prose"' if prose else ""
+    told = paragraph(caption, "faint") if caption else ""
+    inside = f"<table{kind}><thead><tr>{top}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    return f'{told}<div class="scroll" tabindex="0">{inside}</div>'
 
 
 def folded(title: str, *parts: str) -> str:

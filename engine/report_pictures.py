@@ -117,7 +117,7 @@ def attention_row(
 
 def _bars(name: str, query: int, shares: np.ndarray, numbers: Sequence[int]) -> str:
     """A line of bars for each layer, a bar for each slice; the asking slice has another colour."""
-    wide, high, left = 700, 34, 60
+    wide, high, left = 700, 34, 68
     step, top = (wide - left) / shares.shape[1], max(float(shares.max()), 1e-6)
     label = escape(f"shares of attention by layer and slice, {name}")
     parts = [f'<svg class="bars" viewBox="0 0 {wide} {high * len(shares) + 18}" role="img" aria-label="{label}">']

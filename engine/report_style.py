@@ -76,7 +76,7 @@ path.reference{stroke:var(--text);stroke-width:1.2;stroke-dasharray:5 4;fill:non
 .thumb span{display:block;position:relative;background:#000}
 .thumb img{display:block;width:100%;height:auto;image-rendering:pixelated}
 .thumb figcaption{font-size:.75rem;line-height:1.3;color:var(--faint);overflow-wrap:anywhere;margin-top:.15rem}
-.thumb.query span{outline:3px solid var(--text)}
+.thumb.query span{outline:3px solid var(--c0);outline-offset:1px}
 .thumb.same span{outline:3px solid var(--c2)}
 .thumb.like span{outline:3px dotted var(--c5)}
 .thumb.other span{outline:3px dashed var(--c1)}
@@ -85,15 +85,19 @@ path.reference{stroke:var(--text);stroke-width:1.2;stroke-dasharray:5 4;fill:non
 .row{display:grid;grid-template-columns:minmax(150px,220px) 1fr;gap:.2rem 1rem;align-items:start;padding:.6rem 0}
 .row{border-top:1px solid var(--line)}
 .row p{margin:.1rem 0;font-size:.9rem}
-@media (max-width:600px){.row{grid-template-columns:1fr}.thumb{width:84px}main{padding:1rem .9rem 3rem}}
+@media (max-width:600px){.row{grid-template-columns:1fr}.thumb{width:84px}main{padding:1rem .9rem 3rem}
+.bars text{font-size:19px}.prose thead{display:none}.prose tr,.prose th,.prose td{display:block;border:0;padding:.1rem 0}
+.prose tr{border-bottom:1px solid var(--line);padding:.5rem 0}
+.prose td::before{content:attr(data-label)": ";color:var(--faint)}}
 .drawn img{max-width:100%;height:auto;display:block;background:#fff;border-radius:6px}
 .drawn figcaption{font-size:.85rem;color:var(--faint)}
 .scroll{overflow-x:auto;margin:.6rem 0}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
-caption{text-align:left;color:var(--faint);padding-bottom:.3rem}
 th,td{padding:.3rem .8rem .3rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
 thead th{color:var(--faint);font-weight:600;white-space:nowrap}
 tbody th{font-weight:600}
+td{white-space:nowrap}
+.prose td{white-space:normal}
 details{margin:.5rem 0;border:1px solid var(--line);border-radius:6px;padding:.4rem .8rem}
 summary{cursor:pointer;overflow-wrap:anywhere}
 pre{overflow-x:auto;font-size:.8rem;line-height:1.4}

@@ -1,6 +1,7 @@
 """Tables of the report: what evaluations and downstream runs have scored, and what two runs were told differently."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from .report_page import columns, folded, picture, table
 from .report_words import duration, number
@@ -11,6 +12,7 @@ SHOWN = {
     "knn": "kNN", "linear": "linear probe", "map": "mAP", "map_chance": "mAP by chance", "precision_at_1": "P@1",
     "nmi": "NMI", "ari": "ARI", "rankme": "RankMe",
 }  # fmt: skip
+MEASURES = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "surface_dice": "surface Dice"}
 MOST_PICTURES = 6  # that are shown without being asked for
 NOT_COMPARED = ("format_version", "dump_path", "pretrained_path", "checkpoint_name", "overwrite", "resume", "config")
 
@@ -50,7 +52,7 @@ def downstream_tables(records: Sequence[StageRecord]) -> str:
             if names:
                 parts.append(table(["start", "training", *names], rows, f"{task}, split {split}{_how_many(judged[0][1])}"))
         drawn = [(of, path) for of in of_task for path in sorted(of.folder.glob("*.png"))]
-        pictures = [picture(path, f"{_start_of(of)}: {path.stem.replace('_', ' ')}") for of, path in drawn]
+        pictures = [picture(path, f"{_start_of(of)}: {_caption(path)}") for of, path in drawn]
         shown = columns(pictures, "wide")
         parts.append(shown if len(pictures) <= MOST_PICTURES else folded(f"Pictures of {task} ({len(drawn)})", shown))
     return "".join(parts)
@@ -81,6 +83,11 @@ def _by_task(records: Sequence[StageRecord]) -> dict[str, list[StageRecord]]:
     return found
 
 
+def _caption(path: Path) -> str:
+    """What a picture that a downstream script has drawn shows."""
+    return path.stem.replace("best_median_worst_", "best, median and worst case, split ").replace("_", " ")
+
+
 def _start_of(record: StageRecord) -> str:
     """What it started from: in a pipeline that is the end of its folder's name."""
     if "-" in record.name:
@@ -91,7 +98,7 @@ def _start_of(record: StageRecord) -> str:
 def _figures(found: dict) -> dict[str, str]:
     """The scores of a split, by their names in words, of any of the three tasks."""
     if "mean" in found and "classes" in found:  # segmentation
-        shown = {f"mean {measure.replace('_', ' ')}": with_interval(of, 2) for measure, of in found["mean"].items()}
+        shown = {f"mean {MEASURES.get(measure, measure)}": with_interval(of, 2) for measure, of in found["mean"].items()}
         few = found["classes"] if len(found["classes"]) <= 8 else {}
         return shown | {
             f"Dice of {name.replace('_', ' ')}": with_interval({**of["dice"], "interval": None}, 2) for name, of in few.items()
