@@ -110,7 +110,8 @@ def compose(
         content[part] = _beside(shown, len(tracks))
     evaluated = [(record.name, evaluation_tables(record.evaluation)) for record in records]
     content["evaluation"] = _beside(evaluated, len(records))
-    content["downstream"] = _beside([(record.name, downstream_tables(record.downstream)) for record in records], len(records))
+    tuned = [(record.name, downstream_tables(record.downstream) + _curves_of_tuning(record)) for record in records]
+    content["downstream"] = _beside(tuned, len(records))
     content["configuration"] = _configuration(records)
     shown = [name for name in PARTS if content[name]]
     links = "".join(f'<a href="#{name}">{escape(PARTS[name][0])}</a>' for name in shown)
@@ -237,6 +238,15 @@ def _curves(tracks: Sequence[Track]) -> str:
             methods = " and ".join(dict.fromkeys(stage.method for stage in named.values()))
             order = [*(of for of in cards if of not in SPEED), *(of for of in SPEED if of in cards)]
             parts += [heading(f"Stage {place}, {methods}"), columns([cards[of] for of in order])]
+    return "".join(parts)
+
+
+def _curves_of_tuning(record: RunRecord) -> str:
+    """The curves of scripts downstream, for those who ask."""
+    parts = []
+    for stage in record.downstream:
+        cards = [card(figure, {stage.name: (stage.name, of)}) for figure, of in series_of(stage).items()]
+        parts.append(folded(f"{stage.name}: curves", columns(cards)) if cards else "")
     return "".join(parts)
 
 

@@ -46,7 +46,7 @@ def downstream_tables(records: Sequence[StageRecord]) -> str:
             figures = [_figures(found) for _, found in judged]
             names = list(dict.fromkeys(name for of in figures for name in of))
             rows = [
-                [_start_of(of), duration(of.seconds), *(shown.get(name, "–") for name in names)]
+                [_start_of(of), duration(of.seconds) if of.epochs else "–", *(shown.get(name, "–") for name in names)]
                 for (of, _), shown in zip(judged, figures)
             ]
             if names:
