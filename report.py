@@ -19,7 +19,7 @@ import torch
 import tyro
 
 from datasets.errors import DataError
-from datasets.files import Item, spread, subject_of, summary, thinned
+from datasets.files import Item, spread, subject_of, thinned
 from datasets.pictures import Pictures
 from datasets.seen import as_grey, files_of, seen_crops, seen_views, some_pictures
 from datasets.views import mask_draws
@@ -30,11 +30,12 @@ from engine.embedding import computing_device
 from engine.errors import UserError, speaking_to_people
 from engine.neighbours import nearest_strangers
 from engine.projections import principal_components, tsne_map
-from engine.report_contents import Track, compose, tracks_of
+from engine.report_contents import compose
 from engine.report_page import note, paragraph
 from engine.report_pictures import about, attention_row, maps, neighbour_rows, prototype_rows, seen_rows
+from engine.report_training import Track, tracks_of
 from engine.report_volumes import VolumeLook, masked_slices, montage
-from engine.run_record import StageRecord, learned_from, read_run
+from engine.run_record import StageRecord, read_run
 from losses.collapse import warnings_again
 from losses.masked import draw_mask
 from models.errors import WeightsError
@@ -100,22 +101,9 @@ def look(track: Track, config: ReportConfig) -> dict[str, str]:
 # ---- the files of a run
 
 
-def constants(stage: StageRecord) -> SimpleNamespace:
-    """A run's constants, its folders of data as they lie from here."""
-    given = {name: stage.config.get(name) for name in ("data_path", "volume_path", "image_path")}
-    paths = {name: str(stage.path_of(path)) if path else "" for name, path in given.items()}
-    return SimpleNamespace(**{**stage.config, **paths})
-
-
 def same_files(stage: StageRecord) -> tuple[list[Item], list[Item]]:
-    """The images and volumes that it learned from. Raises `UserError` when other files are there now."""
-    images, volumes = files_of(stage.stage, constants(stage), stage.left_out)
-    lists = [images + volumes] if stage.stage == 1 else [volumes, images]
-    for then, now in zip(learned_from(stage), lists):
-        if then["names"] != summary(now, "", 0)["names"]:
-            files = sum(then["collections"].values())
-            raise UserError(f"the data have changed since the training (then {files} files, now {len(now)}).")
-    return images, volumes
+    """The images and volumes that it learned from. Raises `DataError` when other files are there now."""
+    return files_of(stage.stage, stage.constants(), stage.left_out, stage.data)
 
 
 def views(stage: StageRecord) -> str:
@@ -123,7 +111,7 @@ def views(stage: StageRecord) -> str:
     if not stage.epochs:
         return ""
     images, volumes = same_files(stage)
-    config, epoch = constants(stage), stage.epochs[-1]["epoch"]
+    config, epoch = stage.constants(), stage.epochs[-1]["epoch"]
     told = paragraph(f"Stage {stage.stage}, files of the first step of epoch {epoch + 1}:")
     if stage.stage == 1:
         pictures = Pictures(images, volumes, whole_range=config.normalise == "imagenet")
@@ -143,7 +131,7 @@ def image_clusters(stage: StageRecord, most: int) -> str:
     state = load_part(stage.folder / "checkpoints", "model")
     if state is None:
         raise UserError(f"{stage.folder / 'checkpoints'} holds no state, and prototypes are nowhere else.")
-    network, config = load_image_network(state, stage.config["arch"], stage.config["scores"]), constants(stage)
+    network, config = load_image_network(state, stage.config["arch"], stage.config["scores"]), stage.constants()
     side = config.size_crops[0]
 
     def scores(pictures: torch.Tensor) -> torch.Tensor:
@@ -160,12 +148,11 @@ def image_likeness(track: Track, most: int) -> dict[str, str]:
     if shown is None:
         return {}
     encoders, _ = load_encoders(own_weights(track.last))
-    config = constants(track.last)
+    config = track.last.constants()
     size = (config.size_crops[0],) * 2 if track.last.stage == 1 else config.target_shape[1:]
     encoders.to(computing_device())
     sources, pixels, found = picture_pass(shown, encoders.slice_encoder, size, most, encoders.embed_images)
-    items = [item for item, _ in sources]
-    return likeness("Pictures", found, items, lambda row: pixels[row])
+    return likeness("Pictures", found, sources, lambda row: pixels[row])
 
 
 def picture_pass(stage: StageRecord, network, size, most: int, compute) -> tuple[list, list[np.ndarray], np.ndarray]:
@@ -192,10 +179,10 @@ def of_volumes(stage: StageRecord, most: int) -> dict[str, str]:
     """All that is shown of volumes, from the weights of stage 2 or 3."""
     network = load_whole_network(own_weights(stage)).to(computing_device())
     items = thinned(same_files(stage)[1], most)
-    looks = volume_pass(network, items, constants(stage))
+    looks = volume_pass(network, items, stage.constants())
     embeddings = np.stack([look.found["volumes"] for look in looks])
 
-    parts = likeness("Volumes", embeddings, items, lambda row: montage(looks[row]), "broad")
+    parts = likeness("Volumes", embeddings, [(item, None) for item in items], lambda row: montage(looks[row]), "broad")
     parts["masked"] = masked_slices(looks, [subject_of(item) for item in items], spread(items, MASKED))
     if hasattr(network, "prototypes"):
         parts["clusters"] = joint_clusters(network, looks, embeddings)
@@ -259,13 +246,14 @@ def attention(network, looks: list[VolumeLook]) -> str:
 # ---- both
 
 
-def likeness(what: str, embeddings: np.ndarray, items: list[Item], picture, kind: str = "") -> dict[str, str]:
-    """Maps of embeddings, and files with what lies nearest to them. picture: row → pixels."""
+def likeness(what: str, embeddings: np.ndarray, sources: list[tuple], picture, kind: str = "") -> dict[str, str]:
+    """Maps of embeddings, and files with what lies nearest to them. sources: item and slice of each; picture: row → pixels."""
+    items, numbers = zip(*sources)
     place = {item: row for row, item in reversed(list(enumerate(items)))}
     asked = np.array([place[item] for item in spread(list(place), ASKED)])
     found = nearest_strangers(embeddings, np.array([subject_of(item) for item in items]), asked, NEAREST)
     head = paragraph(f"{what}, {len(items)} of those that were learned from:")
-    rows = neighbour_rows(items, asked, found, picture, kind)
+    rows = neighbour_rows(items, numbers, asked, found, picture, kind)
     return {"maps": head + maps(embeddings, items, PROJECTIONS), "neighbours": head + rows}
 
 

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 
 from .draws import keys, permutation
 from .epochs import EndlessBatches, EpochBatches
-from .files import Item, find_images, find_pictures, find_volumes, spread
+from .errors import DataError
+from .files import Item, find_images, find_pictures, find_volumes, spread, summary
 from .image_views import crop_boxes
 from .loader import make_loader
 from .pictures import CropDataset, Pictures, WholePictureDataset, collate_pictures
@@ -34,14 +35,22 @@ class Seen(NamedTuple):
     boxes: list[tuple[float, float, float, float]]
 
 
-def files_of(stage: int, config, left_out: Sequence[str] = ()) -> tuple[list[Item], list[Item]]:
-    """The images and the volumes that a stage learns from. left_out: names of those that the run passed over."""
+def files_of(stage: int, config, left_out: Sequence[str] = (), then: Sequence[dict] = ()) -> tuple[list[Item], list[Item]]:
+    """The images and the volumes that a stage learned from. left_out: names of those that the run passed over.
+
+    then: the `summary` of each of its loaders, as the run has kept them. Raises `DataError` when other files are there now.
+    """
     if stage == 1:
         images, volumes = find_pictures(config.data_path, config.volume_path)
     else:
         images = find_images(config.image_path) if getattr(config, "image_path", "") else []
         volumes = find_volumes(config.data_path)
-    return tuple([item for item in items if item.name not in left_out] for items in (images, volumes))
+    images, volumes = ([item for item in items if item.name not in left_out] for items in (images, volumes))
+    for kept, now in zip(then, [images + volumes] if stage == 1 else [volumes, images]):
+        if kept["names"] != summary(now, "", 0)["names"]:
+            files = sum(kept["collections"].values())
+            raise DataError(f"the data have changed since the training (then {files} files, now {len(now)}).")
+    return images, volumes
 
 
 def seen_crops(stage: int, config, pictures: Pictures, epoch: int, batch_size: int, steps: int) -> list[Seen]:

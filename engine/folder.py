@@ -26,7 +26,7 @@ NOT_COMPARED |= {"image_store", "on_bad_file", "check_data", "evaluate"}
 PATHS = {"data_path", "volume_path", "image_path", "pretrained_path", "resnet_pretrained", "trans_pretrained", "start_from"}
 PATHS |= {"checkpoint_name", "dump_path", "log_dir", "tensorboard_name"}
 BATCHES = ("batch_size", "image_batch_size")  # a process; what must stay is their sum over processes
-NAMES = ("run.json", "config.yaml", "metrics.jsonl", "PREEMPTED", "checked_files.json")
+NAMES = ("run.json", "config.yaml", "metrics.jsonl", "PREEMPTED", "checked_files.json", "report.html")
 
 
 class RunFolder:

@@ -76,15 +76,18 @@ def prototype_rows(
     return paragraph(lead) + "".join(rows)
 
 
-def neighbour_rows(items: Sequence, asked: np.ndarray, found: Sequence, picture: Picture, kind: str = "") -> str:
-    """Files and what lies nearest to them; found: for each of `asked` the numbers and cosines of its neighbours."""
+def neighbour_rows(
+    items: Sequence, numbers: Sequence[int | None], asked: np.ndarray, found: Sequence, picture: Picture, kind: str = ""
+) -> str:
+    """Pictures and what lies nearest to them; found: for each of the rows `asked` the rows and cosines of its neighbours."""
     rows = []
     for query, (near, cosines) in zip(asked, found):
-        shown = [thumbnail(picture(query), about(items[query]), "asked for", f"query {kind}")]
+        asker = about(items[query], numbers[query])
+        shown = [thumbnail(picture(query), asker, "asked for", f"query {kind}")]
         for row, cosine in zip(near, cosines):
-            (mark, frame), name = _verdict(items[query], items[row]), about(items[row])
+            (mark, frame), name = _verdict(items[query], items[row]), about(items[row], numbers[row])
             shown.append(thumbnail(picture(row), name, f"{mark}{name}; {cosine:.3f}", f"{frame} {kind}"))
-        rows.append(_row(about(items[query]), "", shown))
+        rows.append(_row(asker, "", shown))
     return "".join(rows)
 
 

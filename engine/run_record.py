@@ -1,8 +1,9 @@
 """What a run has left in its folder, read back: constants, figures of every epoch, results, evaluation."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import yaml
 
@@ -27,6 +28,7 @@ class StageRecord:
     left_out: dict = field(default_factory=dict)
     results: dict = field(default_factory=dict)
     about: dict = field(default_factory=dict)  # what its weight file says of itself; empty without one
+    data: list[dict] = field(default_factory=list)  # what it learned from, a loader each (`datasets.files.summary`); or unknown
 
     @property
     def stage(self) -> int:
@@ -60,6 +62,12 @@ class StageRecord:
         parts, tail = self.folder.resolve().parts, Path(own).parts
         moved = Path(own).is_absolute() or parts[-len(tail) :] != tail
         return Path(value) if moved or not value else Path(*parts[: -len(tail)]) / value
+
+    def constants(self) -> SimpleNamespace:
+        """Its constants, folders of data as they lie from here."""
+        given = {name: self.config.get(name) for name in ("data_path", "volume_path", "image_path")}
+        paths = {name: str(self.path_of(path)) if path else "" for name, path in given.items()}
+        return SimpleNamespace(**{**self.config, **paths})
 
     @property
     def weights(self) -> Path:
@@ -111,26 +119,28 @@ def read_stage(folder: Path) -> StageRecord:
     identity = _json(folder / "run.json")
     lines = _lines(folder / "metrics.jsonl")
     script = identity.get("script") or _script_of(folder)
+    left_out = {name: why for line in lines if line.get("kind") == "left_out" for name, why in line.items()}
     record = StageRecord(
         folder,
         script,
         config,
         identity,
-        [line for line in lines if line.get("kind") == "epoch"],
-        [line for line in lines if line.get("kind") == "step"],
-        {
-            name: why
-            for line in lines
-            if line.get("kind") == "left_out"
-            for name, why in line.items()
-            if name not in ("kind", "step")
-        },
-        _json(folder / "results.json"),
+        epochs=[line for line in lines if line.get("kind") == "epoch"],
+        steps=[line for line in lines if line.get("kind") == "step"],
+        left_out={name: why for name, why in left_out.items() if name not in ("kind", "step")},
+        results=_json(folder / "results.json"),
     )
     path = record.weights
     about = about_weights(path) if config and path.is_file() else {}
-    ours = about.get("run") == identity.get("id")
-    return StageRecord(**{**vars(record), "about": about if ours else {}})
+    about = about if about.get("run") == identity.get("id") else {}
+    data = about.get("data") or (_data_of_state(folder / "checkpoints") if record.stage else [])
+    return replace(record, about=about, data=data)
+
+
+def _data_of_state(checkpoints: Path) -> list[dict]:
+    """What the last state says that the run learns from; nothing without one."""
+    position = load_part(checkpoints, "position")
+    return position.get("data", []) if isinstance(position, dict) else []
 
 
 def _is_stage(folder: Path) -> bool:
@@ -180,11 +190,3 @@ def _lines(path: Path) -> list[dict]:
             if number < len(lines):
                 raise UserError(f"{path} cannot be read (line {number} is no JSON); give another run.") from None
     return found
-
-
-def learned_from(record: StageRecord) -> list[dict]:
-    """What a run learned from, a loader each (`datasets.files.summary`): as its weights tell, or its last state; else []."""
-    if record.about.get("data"):
-        return record.about["data"]
-    position = load_part(record.folder / "checkpoints", "position")
-    return position.get("data", []) if isinstance(position, dict) else []
