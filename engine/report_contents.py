@@ -7,7 +7,7 @@ from datetime import date
 import torch
 import yaml
 
-from .report_curves import SPEED, card, series_of
+from .report_curves import SPEED, Curve, card, series_of
 from .report_page import code, columns, escape, folded, heading, page, paragraph, section, table
 from .report_tables import downstream_tables, evaluation_tables, first_and_last
 from .report_training import Track, compared, lead, trained
@@ -20,7 +20,8 @@ PARTS = {
     "what": ("What was trained on what", ""),
     "verdict": (
         "Did it collapse?",
-        "A collapse is a network that says the same of everything. These are the figures of the last epoch.",
+        "A collapse is a network that says the same of everything. The figures are those of the last epoch: ln K is the loss "
+        "of one that guesses among K clusters, RankMe counts the directions in which embeddings differ.",
     ),
     "curves": ("Curves", "Below each curve are its first and its last value."),
     "views": (
@@ -31,7 +32,7 @@ PARTS = {
     "clusters": (
         "What it finds alike: clusters",
         "Nobody named these clusters. Each line is one: how many fall to it, of which collections and labels they are, and "
-        "those nearest to its prototype. No label was learned from.",
+        "those nearest to its prototype, which stands for it. No label was learned from.",
     ),
     "neighbours": (
         "What it finds alike: neighbours",
@@ -117,17 +118,16 @@ def _curves(tracks: Sequence[Track]) -> str:
     """Of each stage a card for every figure, the runs' lines in one chart."""
     parts = []
     for place in (1, 2, 3):
-        named = {track.name: track.stages[place] for track in tracks if place in track.stages}
-        series = {name: series_of(stage) for name, stage in named.items()}
-        figures = list(dict.fromkeys(figure for of in series.values() for figure in of))
-        cards = {
-            figure: card(figure, {name: (named[name].name, of[figure]) for name, of in series.items() if figure in of})
-            for figure in figures
-        }
-        if cards:
-            methods = " and ".join(dict.fromkeys(stage.method for stage in named.values()))
-            order = [*(of for of in cards if of not in SPEED), *(of for of in SPEED if of in cards)]
-            parts += [heading(f"Stage {place}, {methods}"), columns([cards[of] for of in order])]
+        found: dict[str, list[Curve]] = {}
+        for colour, track in enumerate(tracks):
+            stage = track.stages.get(place)
+            for figure, series in series_of(stage).items() if stage else ():
+                found.setdefault(figure, []).append(Curve(track.name, colour, stage.name, series))
+        if found:
+            methods = " and ".join(dict.fromkeys(track.stages[place].method for track in tracks if place in track.stages))
+            order = [*(of for of in found if of not in SPEED), *(of for of in SPEED if of in found)]
+            cards = [card(figure, found[figure], several=len(tracks) > 1) for figure in order]
+            parts += [heading(f"Stage {place}, {methods}"), columns(cards)]
     return "".join(parts)
 
 
@@ -135,7 +135,7 @@ def _curves_of_tuning(record: RunRecord) -> str:
     """The curves of scripts downstream, for those who ask."""
     parts = []
     for stage in record.downstream:
-        cards = [card(figure, {stage.name: (stage.name, of)}) for figure, of in series_of(stage).items()]
+        cards = [card(figure, [Curve(stage.name, 0, stage.name, series)]) for figure, series in series_of(stage).items()]
         parts.append(folded(f"{stage.name}: curves", columns(cards)) if cards else "")
     return "".join(parts)
 

@@ -9,7 +9,7 @@ from .report_words import FAMILIES, number
 from .run_record import StageRecord
 
 WIDE, HIGH, LEFT, RIGHT, TOP, BOTTOM = 340, 180, 46, 10, 12, 30  # of a chart, in its own units
-MOST_POINTS, MARKED = 300, 12
+MOST_POINTS, MARKED, COLOURS = 300, 12, 8
 TITLES = {
     "loss": ("loss of {}", "dashed: ln K, the loss of a network that knows nothing"),
     "clusters_used": ("clusters in use, {}", "dashed: K, all there are"),
@@ -38,6 +38,15 @@ class Series(NamedTuple):
     x: list[float]
     y: list[float]
     reference: tuple[str, float] | None = None
+
+
+class Curve(NamedTuple):
+    """A series of a run (track), in the run's colour, by number, and the name of the folder that it is from."""
+
+    track: str
+    colour: int
+    folder: str
+    series: Series
 
 
 def series_of(record: StageRecord) -> dict[str, Series]:
@@ -69,31 +78,30 @@ def title_of(name: str) -> tuple[str, str]:
     return (OTHERS | SPEED).get(name, (name.replace("_", " "), ""))
 
 
-def card(name: str, of_tracks: dict[str, tuple[str, Series]]) -> str:
-    """A chart with its title and, of each track, the first and last values. of_tracks: folder of the stage and the series."""
+def card(name: str, curves: Sequence[Curve], several: bool = False) -> str:
+    """A chart with its title and, of each curve, the first and the last value. several: whether it is told whose they are."""
     title, hint = title_of(name)
-    colours = list(of_tracks)
     rows = []
-    for place, (track, (folder, series)) in enumerate(of_tracks.items()):
-        swatch = f'<i class="swatch c{place}"></i>{escape(track)}: ' if len(colours) > 1 else ""
-        first, last = (_data(folder, name, at, series.y[index]) for at, index in (("first", 0), ("last", -1)))
-        rows.append(
-            f"<p>{swatch}{first} → {last}{_reference(series)}</p>"
-            if len(series.y) > 1
-            else f"<p>{swatch}{last}{_reference(series)}</p>"
-        )
-    lines, x_name = [series for _, series in of_tracks.values()], "step" if name == "lr" else "epoch"
+    for of in curves:
+        whose = f'<i class="swatch c{of.colour % COLOURS}"></i>{escape(of.track)}: ' if several else ""
+        ends = {"first": of.series.y[0], "last": of.series.y[-1]} if len(of.series.y) > 1 else {"last": of.series.y[0]}
+        values = " → ".join(_data(of.folder, name, at, value) for at, value in ends.items())
+        rows.append(f"<p>{whose}{values}{_reference(of.series)}</p>")
     zoomed = name.startswith(ZOOMED) or name.endswith("_loss")
-    drawing = line_chart(title, lines, x_name, [] if zoomed else [0.0, 1.0] if name in SHARES else [0.0])
-    title = title[0].upper() + title[1:] if not title.startswith("kNN") else title
+    spans = [] if zoomed else [0.0, 1.0] if name in SHARES else [0.0]
+    lines, colours = [of.series for of in curves], [of.colour for of in curves]
+    drawing = line_chart(title, lines, "step" if name == "lr" else "epoch", spans, colours)
+    title = title if title.startswith("kNN") else title[0].upper() + title[1:]
     head = f"<figcaption><b>{escape(title)}</b><small>{escape(hint)}</small></figcaption>"
     return f'<figure class="card">{head}{drawing}{"".join(rows)}</figure>'
 
 
-def line_chart(label: str, lines: Sequence[Series], x_name: str, spans: Sequence[float] = ()) -> str:
-    """An SVG of lines over one another, coloured by their place, with axes and a dashed line for each reference.
+def line_chart(
+    label: str, lines: Sequence[Series], x_name: str, spans: Sequence[float] = (), colours: Sequence[int] = ()
+) -> str:
+    """An SVG of lines over one another, with axes and a dashed line for each reference.
 
-    spans: values that the axis must have room for, too.
+    spans: values that the axis must have room for, too. colours: of the lines, by number, the first ones if none are given.
     """
     references = {of.reference for of in lines if of.reference}
     xs, ys = [x for of in lines for x in of.x], [y for of in lines for y in of.y]
@@ -112,22 +120,22 @@ def line_chart(label: str, lines: Sequence[Series], x_name: str, spans: Sequence
         y = at(first, tick)[1]
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDE - RIGHT}"/>')
         parts.append(f'<text class="end" x="{LEFT - 5}" y="{y + 4:.1f}">{number(tick)}</text>')
-    for tick in dict.fromkeys((first, last)):
-        side = "end" if tick == last and last > first else "begin" if last > first else "middle"
-        parts.append(f'<text class="{side}" x="{at(tick, low)[0]:.1f}" y="{HIGH - BOTTOM + 16}">{number(tick)}</text>')
-    parts.append(f'<text class="middle" x="{(LEFT + WIDE - RIGHT) / 2}" y="{HIGH - BOTTOM + 16}">{x_name}</text>')
+    below = [("middle", (LEFT + WIDE - RIGHT) / 2, x_name if last > first else f"{x_name} {number(last)}")]
+    below += [("begin", LEFT, number(first)), ("end", WIDE - RIGHT, number(last))] if last > first else []
+    for side, x, text in below:
+        parts.append(f'<text class="{side}" x="{x}" y="{HIGH - BOTTOM + 16}">{text}</text>')
     for name, value in sorted(references):
         y = at(first, value)[1]
         parts.append(f'<path class="reference" d="M{LEFT} {y:.1f}H{WIDE - RIGHT}"/>')
         parts.append(
             f'<text class="end" x="{WIDE - RIGHT}" y="{y - 4 if y > TOP + 12 else y + 12:.1f}">{name} = {number(value)}</text>'
         )
-    for place, of in enumerate(lines):
+    for colour, of in zip(colours or range(len(lines)), lines):
         points = [at(x, y) for x, y in _thinned(list(zip(of.x, of.y)))]
         drawn = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        parts.append(f'<polyline class="line c{place % 8}" points="{drawn}"/>')
+        parts.append(f'<polyline class="line c{colour % COLOURS}" points="{drawn}"/>')
         if len(points) <= MARKED:
-            parts += [f'<circle class="dot c{place % 8}" cx="{x:.1f}" cy="{y:.1f}" r="2.6"/>' for x, y in points]
+            parts += [f'<circle class="dot c{colour % COLOURS}" cx="{x:.1f}" cy="{y:.1f}" r="2.6"/>' for x, y in points]
     return "".join([*parts, "</svg>"])
 
 

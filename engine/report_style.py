@@ -50,6 +50,7 @@ nav{display:flex;flex-wrap:wrap;gap:.2rem 1rem;margin:.8rem 0}
 .maps{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,250px),1fr));gap:1rem;margin:.6rem 0}
 .pairs{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,520px),1fr));gap:0 1.5rem}
 .bars{max-width:720px}
+.wide>div{min-width:0}.wide .row{grid-template-columns:1fr}
 .wide{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,480px),1fr));gap:1rem;margin:.6rem 0}
 figure{margin:0}
 .card{background:var(--raised);border-radius:8px;padding:.7rem .8rem}

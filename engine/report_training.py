@@ -88,7 +88,10 @@ def _network(stage: StageRecord) -> str:
     config = stage.config
     parts = [config.get("arch", "").replace("resnet", "ResNet-")]
     if config.get("target_shape"):
-        parts.append(f"{' × '.join(map(str, config['target_shape']))} (slices × height × width), D = {config.get('d_model')}")
+        parts.append(
+            f"{' × '.join(map(str, config['target_shape']))} (slices × height × width), "
+            f"embeddings of {config.get('d_model')} numbers"
+        )
     elif config.get("size_crops"):
         crops = zip(config["nmb_crops"], config["size_crops"])
         parts.append(" + ".join(f"{count} crops of {size}²" for count, size in crops))

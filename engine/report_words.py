@@ -102,7 +102,7 @@ def _of_family(family: str, last: dict) -> Verdict:
     if clusters > 1 and abs(loss - ln_k) <= (1 - AT_CHANCE) * ln_k:
         return Verdict(BAD, about + ": at ln K all prototypes score alike, so nothing was learned.")
     if clusters > 1 and loss > ln_k:
-        return Verdict(DOUBTFUL, about + ": above ln K it is wrong more often than one that guesses.")
+        return Verdict(DOUBTFUL, about + ": above ln K, so it does worse than guessing.")
     if clusters > 1 and loss > HARDLY_BELOW * ln_k:
         return Verdict(DOUBTFUL, about + ": hardly below ln K, little was learned.")
     return Verdict(GOOD, about + ".")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.report_curves import Series, card, line_chart, series_of
+from engine.report_curves import Curve, Series, card, line_chart, series_of
 from engine.report_words import number
 from engine.run_record import StageRecord
 
@@ -40,7 +40,7 @@ def test_a_figure_that_an_epoch_lacks_leaves_a_gap():
 
 
 def test_first_and_last_values_stand_below_the_curve_in_full():
-    text = card("loss", {"run": ("ssl_swav_2D", Series([1, 2], [3.6978311538, 1.25]))})
+    text = card("loss", [Curve("run", 0, "ssl_swav_2D", Series([1, 2], [3.6978311538, 1.25]))])
     found = re.findall(r'<data value="([^"]+)" data-figure="([^"]+)">([^<]+)</data>', text)
     assert found == [("3.6978311538", "ssl_swav_2D/loss/first", "3.7"), ("1.25", "ssl_swav_2D/loss/last", "1.25")]
 
@@ -64,3 +64,8 @@ def test_any_values_have_a_chart(values):
 )
 def test_numbers_as_people_read_them(value, text):
     assert number(value) == text
+
+
+def test_a_run_keeps_its_colour_where_others_lack_a_figure():
+    text = card("changed", [Curve("second", 1, "b", Series([2], [0.5]))], several=True)
+    assert 'class="line c1"' in text and 'class="swatch c1"' in text and "second: " in text and "c0" not in text
