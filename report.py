@@ -137,7 +137,7 @@ def image_clusters(stage: StageRecord, most: int) -> str:
     def scores(pictures: torch.Tensor) -> torch.Tensor:
         return network.prototypes(network.head(network.slice_encoder.pooled(pictures)))[0]
 
-    sources, pixels, found = picture_pass(stage, network, (side, side), most, scores)
+    sources, pixels, found = picture_pass(stage, network, (side, side), config.normalise, most, scores)
     items, numbers = zip(*sources)
     return paragraph("Stage 1, pictures:") + prototype_rows(found, items, numbers, lambda row: pixels[row], "picture")
 
@@ -151,14 +151,16 @@ def image_likeness(track: Track, most: int) -> dict[str, str]:
     config = track.last.constants()
     size = (config.size_crops[0],) * 2 if track.last.stage == 1 else config.target_shape[1:]
     encoders.to(computing_device())
-    sources, pixels, found = picture_pass(shown, encoders.slice_encoder, size, most, encoders.embed_images)
+    how = encoders.slice_encoder, size, config.normalise, most, encoders.embed_images
+    sources, pixels, found = picture_pass(shown, *how)
     return likeness("Pictures", found, sources, lambda row: pixels[row])
 
 
-def picture_pass(stage: StageRecord, network, size, most: int, compute) -> tuple[list, list[np.ndarray], np.ndarray]:
+def picture_pass(
+    stage: StageRecord, network, size, normalise: str, most: int, compute
+) -> tuple[list, list[np.ndarray], np.ndarray]:
     """Some pictures of a stage: (item, slice) of each, its pixels, and what `compute` gives of it, (n, D)."""
     images, volumes = same_files(stage)
-    normalise = stage.config["normalise"]
     pictures = Pictures(images, volumes, whole_range=normalise == "imagenet")
     loader, chosen = some_pictures(pictures, tuple(size), most, stage.config["seed"])
     device = computing_device()
@@ -197,7 +199,7 @@ def of_volumes(stage: StageRecord, most: int) -> dict[str, str]:
 
 @torch.no_grad()
 def volume_pass(network, items: list[Item], config: SimpleNamespace) -> list[VolumeLook]:
-    """Whole volumes, each with the mask that its stage scores R² with."""
+    """Whole volumes, each with a mask that no training step uses."""
     config.workers, device, looks = 0, computing_device(), []
     for batch in whole_files("volumes", items, config):
         pixels, real = network_input("volumes", batch, config.normalise)

@@ -154,4 +154,5 @@ def _configuration(records: Sequence[RunRecord]) -> str:
             inside = [told, code(constants) if constants else "", first_and_last(stage)]
             parts.append(folded(f"{stage.name}: constants, environment, figures", *inside))
     versions = f"Python {platform.python_version()} and torch {torch.__version__}"
-    return "".join(parts) + paragraph(f"This page was made on {date.today().isoformat()}, with {versions}.", "faint")
+    made = f"This page was made on {date.today().isoformat()}, with {versions}."
+    return "".join(parts) + paragraph(f"{made} It holds pictures and file names of the data: pass it on as you would these.")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from .report_page import escape
 from .report_words import FAMILIES, number
 from .run_record import StageRecord
+from .schedule import learning_rates
 
 WIDE, HIGH, LEFT, RIGHT, TOP, BOTTOM = 340, 180, 46, 10, 12, 30  # of a chart, in its own units
 MOST_POINTS, MARKED, COLOURS = 300, 12, 8
@@ -24,7 +25,7 @@ OTHERS = {
     "knn_held_out": ("kNN of held-out files", "share whose neighbours in their collection tell their label"),
 }
 SPEED = {
-    "lr": ("learning rate", "as logged, by step"),
+    "lr": ("learning rate", "by step; in a short run as scheduled"),
     "throughput": ("items a second", "pictures, volumes or slices of a step, over all processes"),
     "data_wait": ("waiting for data", "share of the time; high: more --workers, or prepared files"),
 }
@@ -147,6 +148,7 @@ def _over_epochs(lines: Sequence[dict], name: str, reference: tuple[str, float] 
 def _speed(record: StageRecord) -> dict[str, Series]:
     found = {}
     rates = [(line["step"], line["lr"]) for line in record.steps if line.get("lr") is not None]
+    rates = rates if len(rates) > 1 else _scheduled(record)
     if len(rates) > 1:
         found["lr"] = Series(*map(list, zip(*rates)))
     timed = [line for line in record.epochs if line.get("seconds")]
@@ -157,6 +159,16 @@ def _speed(record: StageRecord) -> dict[str, Series]:
         if all("data_wait_seconds" in line for line in timed):
             found["data_wait"] = Series(x, [line["data_wait_seconds"] / line["seconds"] for line in timed])
     return found
+
+
+def _scheduled(record: StageRecord) -> list[tuple[int, float]]:
+    """Steps and their learning rates by the constants, of a run so short that it logged none."""
+    names = ("warmup_epochs", "base_lr", "final_lr", "start_warmup")
+    if not record.epochs or any(name not in record.config for name in names):
+        return []
+    warmup, *rates = (record.config[name] for name in names)
+    scheduled = learning_rates(record.config["epochs"], warmup, record.steps_per_epoch, *rates)
+    return list(enumerate(map(float, scheduled[: record.epochs[-1]["step"]]), 1))
 
 
 def _data(folder: str, name: str, at: str, value: float) -> str:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from .report_style import STYLE
 
-MOST_PIXELS = 1400  # the longer side of a picture that a run has drawn
+MOST_PIXELS, MOST_THUMBNAIL = 1400, 384  # the longer side of a picture that a run has drawn; of a small one
 
 
 def escape(text) -> str:
@@ -92,7 +92,9 @@ def thumbnail(pixels: np.ndarray, alt: str, caption: str = "", kind: str = "", b
     """A small grey picture (h, w) uint8, with a line below it. kind: a class of the style; boxes: shares of the picture."""
     frames = [f"left:{100 * x:.1f}%;top:{100 * y:.1f}%;width:{100 * w:.1f}%;height:{100 * h:.1f}%" for x, y, w, h in boxes]
     drawn = "".join(f'<i class="box c{place % 8}" style="{frame}"></i>' for place, frame in enumerate(frames))
-    image = f'<img src="{_as_data(Image.fromarray(pixels))}" alt="{escape(alt)}">'
+    small = Image.fromarray(pixels)
+    small.thumbnail((MOST_THUMBNAIL, MOST_THUMBNAIL))  # a radiograph before it is cropped may have thousands of pixels
+    image = f'<img src="{_as_data(small)}" alt="{escape(alt)}">'
     below = f"<figcaption>{breakable(caption)}</figcaption>" if caption else ""
     return f'<figure class="thumb {kind}"><span>{image}{drawn}</span>{below}</figure>'
 

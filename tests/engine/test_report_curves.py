@@ -69,3 +69,12 @@ def test_numbers_as_people_read_them(value, text):
 def test_a_run_keeps_its_colour_where_others_lack_a_figure():
     text = card("changed", [Curve("second", 1, "b", Series([2], [0.5]))], several=True)
     assert 'class="line c1"' in text and 'class="swatch c1"' in text and "second: " in text and "c0" not in text
+
+
+def test_a_run_too_short_to_log_rates_shows_those_that_were_scheduled():
+    short, rates = (
+        record(loss=[3, 2, 1]),
+        {"epochs": 3, "warmup_epochs": 1, "base_lr": 1.0, "final_lr": 0.0, "start_warmup": 0.0},
+    )
+    short = StageRecord(**{**vars(short), "steps": [], "config": rates})
+    assert series_of(short)["lr"].y == pytest.approx([0, 1, *(0.5 + 0.5 * math.cos(math.pi * n / 4) for n in range(4))])

@@ -43,3 +43,8 @@ def test_a_page_asks_for_nothing_from_anywhere(tmp_path):
 def test_a_picture_that_cannot_be_read_is_a_sentence(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
     assert "a.png cannot be read as a picture" in picture(tmp_path / "a.png", "caption")
+
+
+def test_a_large_picture_becomes_small():
+    noise = np.random.default_rng(0).integers(0, 255, (2000, 3000), np.uint8)
+    assert len(thumbnail(noise, "noise")) < 150_000
