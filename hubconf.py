@@ -6,8 +6,9 @@ model = torch.hub.load("path/of/this/repository", "load_model", "weights/swav3D.
 model.encode_volumes([read_volume("scan.nii.gz")])  # of any format, turned as in training
 """
 
-from joint_ssl import PretrainedModel, load_model
 from joint_ssl.datasets.streamed import read_volume
+
+from joint_ssl import PretrainedModel, load_model
 
 __all__ = ["PretrainedModel", "load_model", "read_volume"]
 dependencies = ["torch", "torchvision", "numpy", "safetensors", "PIL", "pydicom"]

@@ -1,4 +1,4 @@
-"""Stages 1 → 2 → 3 → evaluation → segmentation, from folders of volumes and images to joint weights and two tables.
+"""Stages 1 → 2 → 3 → evaluation → segmentation → report, from folders of volumes and images to weights, tables and a page.
 
 With volumes only, stage 1 learns from their slices; with images only, the pipeline ends after stage 1. Volumes that are not NPY
 arrays (NIfTI, DICOM, …) are converted once, by prepare_data.py, into runs/<name>/volumes. A stage is skipped when
@@ -6,7 +6,8 @@ its output is there and nothing that it depends on has changed: its configuratio
 With labelled volumes, segmentations start from random weights, from stage 1's and from the last stage's; linear probes, too.
 
 Reads    volumes with --data_path, images with --image_path, volumes with label maps with --labelled_path
-Writes   runs/<name>/weights/*.pth, runs/<name>/<stage>/, runs/<name>/evaluation/, runs/<name>/segmentation-<start>/
+Writes   runs/<name>/weights/*.pth, runs/<name>/<stage>/, runs/<name>/evaluation/, runs/<name>/segmentation-<start>/,
+         runs/<name>/report.html
 Run      python run_pipeline.py --method swav --data_path training_data_3D --image_path training_data_2D
 """
 
@@ -58,6 +59,7 @@ class PipelineConfig:
     # segmentation from the weights of the stages
     labelled_path: str = ""  # folder of labelled volumes, as finetune_segmentation.py finds them ("" = no segmentation)
     segmentation: str = ""  # YAML file with constants of finetune_segmentation.py ("" = its defaults)
+    report: bool = True  # write runs/<name>/report.html, to be looked at, at the end
     config: str = ""  # YAML file with any of these constants; flags win over it
 
 
@@ -82,6 +84,8 @@ def main(config: PipelineConfig) -> None:
     show(rows, figures)
     if segmented:
         show_segmentations(downstream, segmented)
+    if config.report:
+        write_report(config)
 
 
 def is_raw(root: Path) -> bool:
@@ -208,6 +212,13 @@ def evaluate(config: PipelineConfig, weights: list[Path]) -> dict:
     if subprocess.run([sys.executable, str(ROOT / "evaluate_embeddings.py"), *words]).returncode:
         raise UserError("evaluate_embeddings.py failed; mend what it says and run the same command again.")
     return json.loads((output / "evaluation.json").read_text(encoding="utf-8"))
+
+
+def write_report(config: PipelineConfig) -> None:
+    """The page of all that was done, in a process of its own."""
+    code = subprocess.run([sys.executable, str(ROOT / "report.py"), str(Path("runs") / config.name)]).returncode
+    if code:
+        raise UserError(f"report.py ended with code {code}, all else is written; mend what it says, or give --no_report.")
 
 
 def show(rows: list[dict], figures: dict) -> None:

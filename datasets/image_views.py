@@ -24,13 +24,26 @@ def multi_crop(
     max_scale_crops: Sequence[float] = (1.0, 0.14),
 ) -> list[torch.Tensor]:
     """Crops (n, s, s) for each of the sizes, in the type of the image (H, W): keyed boxes, brought to s × s pixels."""
-    crops = []
-    for size, (count, side) in enumerate(zip(nmb_crops, size_crops)):
+    boxes = crop_boxes(image.shape, key, nmb_crops, min_scale_crops, max_scale_crops)
+    return [
+        torch.stack([resized(image[top : top + h, left : left + w], (side, side)) for top, left, h, w in of_size])
+        for side, of_size in zip(size_crops, boxes)
+    ]
+
+
+def crop_boxes(
+    shape: Sequence[int],
+    key: np.ndarray,
+    nmb_crops: Sequence[int],
+    min_scale_crops: Sequence[float],
+    max_scale_crops: Sequence[float],
+) -> list[list[tuple[int, int, int, int]]]:
+    """For each of the sizes of `multi_crop` its boxes in a picture of `shape`: (top, left, height, width)."""
+    boxes = []
+    for size, count in enumerate(nmb_crops):
         draws = uniform(keys(key.view(np.int64), "box", size, np.arange(count)), 4 * TRIES)
-        boxes = [crop_box(image.shape, min_scale_crops[size], max_scale_crops[size], d) for d in draws]
-        cut = [image[top : top + h, left : left + w] for top, left, h, w in boxes]
-        crops.append(torch.stack([resized(part, (side, side)) for part in cut]))
-    return crops
+        boxes.append([crop_box(shape, min_scale_crops[size], max_scale_crops[size], d) for d in draws])
+    return boxes
 
 
 def resized(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -60,6 +60,13 @@ class Pictures:
         volume, number = self._slice(index)
         return f"{self.volumes[volume].path} (slice {number})"
 
+    def source(self, index: int) -> tuple[Item, int | None]:
+        """The file that a picture is read from, and which slice of it: None for an image."""
+        if index < len(self.images):
+            return self.images[index], None
+        volume, number = self._slice(index)
+        return self.volumes[volume], number
+
     def _slice(self, index: int) -> tuple[int, int]:
         """The number of the volume, and of the slice in it."""
         volume = int(np.searchsorted(self.first_slices, index, side="right")) - 1

@@ -120,6 +120,14 @@ def load_checkpoint(root: Path, set_aside: bool = True) -> dict | None:
     return None
 
 
+def load_part(root: Path, name: str):
+    """One entry of the newest state that is whole, such as "model"; None when there is no such state. Nothing is moved."""
+    for folder in reversed(_steps(root)):
+        if damage(folder) is None:
+            return torch.load(folder / f"{name}.pt", map_location="cpu", weights_only=True)
+    return None
+
+
 def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint folder, or None. Raises OSError and MemoryError when that cannot be found out."""
     try:

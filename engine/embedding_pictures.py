@@ -9,8 +9,9 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .groups import NONE, REST, common_groups
+
 COLOURED = 10  # groups that have a colour of their own, the largest; the others share one
-REST, NONE = "all others", "none"
 GREYS = {REST: "#8a8a8a", NONE: "#d5d5d5"}
 
 
@@ -43,13 +44,9 @@ def draw_maps(path: Path, title: str, rows: list[MapRow]) -> None:
 
 def _coloured(groups: np.ndarray) -> tuple[np.ndarray, dict[str, object]]:
     """The group of each point, small ones put together, and a colour for each; what has no colour of its own is drawn first."""
-    groups = np.where(groups == "", NONE, groups.astype(object))
-    common = [group for group, _ in Counter(sorted(groups)).most_common() if group != NONE]
-    if len(common) > COLOURED:
-        common = common[: COLOURED - 1]
-        groups = np.where(np.isin(groups, [*common, NONE]), groups, REST)
+    groups, common = common_groups(groups, COLOURED)
     greys = {group: colour for group, colour in GREYS.items() if group in groups}
-    return groups, greys | {group: colormaps["tab10"](i) for i, group in enumerate(sorted(common))}
+    return groups, greys | {group: colormaps["tab10"](i) for i, group in enumerate(common)}
 
 
 def _legend(axis: Axes, groups: np.ndarray, colours: dict[str, object]) -> None:

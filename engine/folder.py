@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .checkpoint import write_atomically
 from .config import Config, as_plain, parse, read_flags, write_config
+from .environment import environment
 from .errors import UserError
 from .processes import of_first
 from .weights import refuse_foreign
@@ -25,7 +26,7 @@ NOT_COMPARED |= {"image_store", "on_bad_file", "check_data", "evaluate"}
 PATHS = {"data_path", "volume_path", "image_path", "pretrained_path", "resnet_pretrained", "trans_pretrained", "start_from"}
 PATHS |= {"checkpoint_name", "dump_path", "log_dir", "tensorboard_name"}
 BATCHES = ("batch_size", "image_batch_size")  # a process; what must stay is their sum over processes
-NAMES = ("run.json", "config.yaml", "metrics.jsonl", "PREEMPTED", "checked_files.json")
+NAMES = ("run.json", "config.yaml", "metrics.jsonl", "PREEMPTED", "checked_files.json", "report.html")
 
 
 class RunFolder:
@@ -140,6 +141,7 @@ class RunFolder:
         """Writes `run.json` and `config.yaml` → the run's id."""
         batches = global_batch(config, world)
         about = {"format_version": 1, "id": run_id, "script": self.name, "global_batch": batches, "launch": _launch()}
+        about["environment"] = environment(world)
         write_atomically(self.path / "run.json", lambda path: path.write_text(json.dumps(about), encoding="utf-8"))
         write_atomically(
             self.path / "config.yaml", lambda path: write_config(replace(config, overwrite=False, resume="auto"), path)

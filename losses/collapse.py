@@ -1,6 +1,7 @@
 """The collapse guard: figures that tell whether embeddings and clusters still say anything, and warnings when they do not."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -88,8 +89,7 @@ class CollapseGuard:
             loss, steps = sums["loss"].tolist()
             of_family = {"loss": loss / steps, "ln_k": math.log(self.families[family]), "rows": int(sums["histogram"].sum())}
             of_family |= _histogram_figures(sums["histogram"]) | _moment_figures(sums)
-            at_chance = abs(of_family["loss"] - of_family["ln_k"]) <= 0.01 * of_family["ln_k"] and self.families[family] > 1
-            self.epochs_at_chance[family] = self.epochs_at_chance[family] + 1 if at_chance else 0
+            self._count_chance(family, of_family["loss"], of_family["ln_k"])
             figures |= {f"{family}_{name}": value for name, value in of_family.items()}
         self.used = {name: value for name, value in figures.items() if name.endswith("_clusters_used")}
         self._start()
@@ -139,6 +139,10 @@ class CollapseGuard:
             for family, of in state.get("sums", {}).items()
         }
 
+    def _count_chance(self, family: str, loss: float, ln_k: float) -> None:
+        at_chance = abs(loss - ln_k) <= 0.01 * ln_k and self.families[family] > 1
+        self.epochs_at_chance[family] = self.epochs_at_chance[family] + 1 if at_chance else 0
+
     def _start(self) -> None:
         self._sums: dict[str, dict[str, torch.Tensor]] = {}
         self._changed: dict[str, float] = {}
@@ -146,6 +150,23 @@ class CollapseGuard:
     def _add(self, family: str, name: str, value: torch.Tensor) -> None:
         sums = self._sums.setdefault(family, {})
         sums[name] = sums[name] + value if name in sums else value
+
+
+def warnings_again(epochs: Sequence[dict]) -> list[list[str]]:
+    """What the guard warned of in each epoch of a run, from the figures that the run logged."""
+    guard, said = CollapseGuard({}), []
+    for figures in epochs:
+        told = {name: value for name, value in figures.items() if value is not None}
+        found = [name.removesuffix("_ln_k") for name in told if name.endswith("_ln_k")]
+        whole = [
+            family for family in found if all(f"{family}_{part}" in told for part in ("loss", "rank", "clusters_used", "rows"))
+        ]
+        guard.families = {family: round(math.exp(told[f"{family}_ln_k"])) for family in whole}
+        for family in whole:
+            guard.epochs_at_chance.setdefault(family, 0)
+            guard._count_chance(family, told[f"{family}_loss"], told[f"{family}_ln_k"])
+        said.append(guard.warnings(told))
+    return said
 
 
 def _own_share(of_ranks: torch.Tensor) -> torch.Tensor:

@@ -47,14 +47,9 @@ class DeformableAttention(nn.Module):
 
     def attend(self, x: torch.Tensor, real: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """The output (B, N, C) and the attention map (B, H, N, M)."""
-        if real is None:
-            real = x.new_ones(x.shape[:2], dtype=torch.bool)
+        real = _whole(x) if real is None else real
         length = real.sum(1)
-        x = (x * real[..., None]).transpose(1, 2)  # (B, C, N); what is zero cannot be read
-        x = x.unflatten(1, (self.groups, -1)).contiguous()  # (B, G, C/G, N)
-        q = _grouped(self.to_q, x)  # (B, G, inner/G, N)
-        keys = self.key_count(length)
-        positions = self._positions(q, keys)  # (B, G, M) in [-1, 1]
+        x, q, keys, positions = self._queries_and_positions(x, real)
         sampled = self._sample(x, positions, length).to(x.dtype)
         k, v = _grouped(self.to_k, sampled), _grouped(self.to_v, sampled)
         q, k, v = (t.flatten(1, 2).unflatten(1, (self.heads, -1)) for t in (q, k, v))  # (B, H, head_dim, N or M)
@@ -64,6 +59,23 @@ class DeformableAttention(nn.Module):
         out = (v @ weights.to(v.dtype)).flatten(1, 2).transpose(1, 2)  # (B, N, inner)
         out = F.linear(out, self.to_out.weight[..., 0], self.to_out.bias)
         return out * real[..., None], weights.transpose(-1, -2)
+
+    def places(self, x: torch.Tensor, real: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, G, M): where in the sequence each key is read, in items, fractions between them; outside 0 … n - 1 is nothing."""
+        real = _whole(x) if real is None else real
+        length = real.sum(1)[:, None, None]
+        positions = self._queries_and_positions(x, real)[3]
+        if self.sampling == "da018":
+            return ((length - 1) / 2).expand_as(positions).to(positions.dtype)
+        return ((positions + 1) * length - 1) / 2
+
+    def _queries_and_positions(self, x: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """x in groups (B, G, C/G, N), the queries (B, G, inner/G, N), the number of keys (B,), their positions (B, G, M)."""
+        x = (x * real[..., None]).transpose(1, 2)  # (B, C, N); what is zero cannot be read
+        x = x.unflatten(1, (self.groups, -1)).contiguous()
+        q = _grouped(self.to_q, x)
+        keys = self.key_count(real.sum(1))
+        return x, q, keys, self._positions(q, keys)  # in [-1, 1]
 
     def key_count(self, length: torch.Tensor) -> torch.Tensor:
         """The number of keys of sequences of the given lengths: what the strided convolution gives, but not too few."""
@@ -98,6 +110,10 @@ class DeformableAttention(nn.Module):
         bias = self.rel_pos_bias(own[:, None, None] - positions[..., None]).flatten(1, 2)
         surplus = torch.arange(positions.shape[-1], device=keys.device) >= keys[:, None]  # (B, M)
         return bias + bias.new_zeros(surplus.shape).masked_fill(surplus, -torch.inf)[:, None, :, None]
+
+
+def _whole(x: torch.Tensor) -> torch.Tensor:
+    return x.new_ones(x.shape[:2], dtype=torch.bool)
 
 
 def _grouped(layer: nn.Conv1d, x: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from losses.collapse import CollapseGuard, deviation, rankme
+from losses.collapse import CollapseGuard, deviation, rankme, warnings_again
 
 
 def test_rankme_counts_the_directions_that_are_used():
@@ -66,3 +66,15 @@ def test_clusters_in_use_are_those_of_the_last_epoch_and_in_the_first_one_so_far
     guard.add("volumes", torch.tensor([0]), torch.ones(1, 2), torch.tensor(0.0))
     later.load_state_dict(guard.state_dict())
     assert guard.in_use() == later.in_use() == {"volumes_clusters_used": 3}
+
+
+def test_warnings_can_be_had_again_from_the_figures():
+    guard, one = CollapseGuard({"volumes": 8, "slices": 4}), torch.ones(32, 16) / 4
+    epochs, said = [], []
+    for _ in range(3):
+        guard.add("slices", torch.arange(32) % 4, F.normalize(torch.randn(32, 16), dim=1), torch.tensor(0.5))
+        figures, warnings = epoch(guard, torch.zeros(32, dtype=torch.int64), one, math.log(8))
+        epochs.append({"epoch": 0, "loss": None, **figures})
+        said.append(warnings)
+    assert said[2] and warnings_again(epochs) == said
+    assert warnings_again([{"loss": 1.0}, {"volumes_ln_k": 2.0, "volumes_loss": None}]) == [[], []]

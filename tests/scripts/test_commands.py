@@ -1,6 +1,7 @@
 """Commands as people type them: the published ones word for word, and the pipeline."""
 
 import json
+import re
 
 import pytest
 from conftest import ROOT, run
@@ -61,6 +62,13 @@ def pipeline(cwd, data, *more):
     return run(ROOT / "run_pipeline.py", *words, cwd=cwd)
 
 
+def report_of(cwd):
+    """The page that the pipeline has written, which shows all that it could."""
+    page = (cwd / "runs/p/report.html").read_text(encoding="utf-8")
+    assert "cannot be shown" not in page and len(page) < 5e6
+    return page
+
+
 def test_the_pipeline_ends_in_a_table_and_skips_what_is_up_to_date(tmp_path, data):
     words = ["--method", "both", "--data_path", data / "volumes", "--image_path", data / "images"]
     done = pipeline(tmp_path, data, *words)
@@ -69,6 +77,7 @@ def test_the_pipeline_ends_in_a_table_and_skips_what_is_up_to_date(tmp_path, dat
         assert what in done.stdout
     figures = json.loads((tmp_path / "runs/p/evaluation/evaluation.json").read_text(encoding="utf-8"))
     assert len(figures) == 8 and figures["swav3D.pth"]["volumes"]["files"] == 10
+    assert {"p, SwAV", "p, DeepClusterV2"} <= set(re.findall(r"<h3>([^<]+)</h3>", report_of(tmp_path)))
 
     again = pipeline(tmp_path, data, *words)
     assert again.stdout.count("up to date, skipped") == 6
@@ -104,13 +113,14 @@ def test_with_images_only_it_ends_after_stage_1_and_says_so(tmp_path, data):
     done = pipeline(tmp_path, data, "--image_path", data / "images")
     assert done.returncode == 0, done.stderr[-2000:]
     assert "ends after stage 1" in done.stdout and "mask_swav_3D" not in done.stdout
+    assert 'id="clusters"' in report_of(tmp_path) and 'id="masked"' not in report_of(tmp_path)
 
 
 def test_with_volumes_only_stage_1_learns_from_their_slices(tmp_path, data):
     done = pipeline(tmp_path, data, "--data_path", data / "volumes")
     assert done.returncode == 0, done.stderr[-2000:]
     assert "volume_path" in (tmp_path / "runs/p/ssl_swav_2D/constants.yaml").read_text(encoding="utf-8")
-    assert (tmp_path / "runs/p/weights/swav3D.pth").exists()
+    assert (tmp_path / "runs/p/weights/swav3D.pth").exists() and 'id="masked"' in report_of(tmp_path)
 
 
 def test_nothing_to_learn_from_and_a_failing_stage_are_one_sentence(tmp_path, data):

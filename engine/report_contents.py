@@ -1,0 +1,158 @@
+"""What stands in the report, in the order in which a newcomer asks for it."""
+
+import platform
+from collections.abc import Sequence
+from datetime import date
+
+import torch
+import yaml
+
+from .report_curves import SPEED, Curve, card, series_of
+from .report_page import code, columns, escape, folded, heading, page, paragraph, section, table
+from .report_tables import downstream_tables, evaluation_tables, first_and_last
+from .report_training import Track, compared, lead, trained
+from .report_words import BAD, DOUBTFUL, GOOD, overall, verdicts, warnings_in_words
+from .run_record import RunRecord
+
+MARKS = {GOOD: "✓", DOUBTFUL: "▲", BAD: "✗"}
+# the parts of the page in their order: title, and what one has to know to read them
+PARTS = {
+    "what": ("What was trained on what", ""),
+    "verdict": (
+        "Did it collapse?",
+        "A collapse is a network that says the same of everything. The figures are those of the last epoch: ln K is the loss "
+        "of one that guesses among K clusters, RankMe counts the directions in which embeddings differ.",
+    ),
+    "curves": ("Curves", "Below each curve are its first and its last value."),
+    "views": (
+        "What the network saw",
+        "Files before augmentation, and the views of them in one step, drawn again exactly as in training. Frames are crops; "
+        "of a volume one slice is shown.",
+    ),
+    "clusters": (
+        "What it finds alike: clusters",
+        "Nobody named these clusters. Each line is one: how many fall to it, of which collections and labels they are, and "
+        "those nearest to its prototype, which stands for it. No label was learned from.",
+    ),
+    "neighbours": (
+        "What it finds alike: neighbours",
+        "A file, and the files of other subjects whose embeddings are nearest, with the cosine. ✓ and a full frame: same "
+        "label and collection; ≈ and a dotted one: same label, other collection; ✗ and a dashed one: another label; no frame: "
+        "a label is not known.",
+    ),
+    "maps": (
+        "Maps of embeddings",
+        "Each point is a file. PCA keeps the two directions of most difference; in t-SNE files side by side are alike, and how "
+        "far apart groups lie means nothing.",
+    ),
+    "masked": (
+        "Masked slices",
+        "The framed slice was hidden from the network, which predicted its embedding from the others; then comes the slice "
+        "whose embedding is nearest to that prediction.",
+    ),
+    "attention": (
+        "Where attention looks",
+        "f_inter reads a volume at a few places of its own choice. For one slice (framed; orange in the bars): how much of its "
+        "attention goes to which slices, layer by layer, the mean over heads.",
+    ),
+    "evaluation": (
+        "What frozen weights know of labels",
+        "The weights stay as they are; labels are told by neighbours (kNN), by a linear probe, by retrieval (mAP, P@1) and by "
+        "k-means (NMI, ARI), beside raw pixels and random weights.",
+    ),
+    "downstream": ("What fine-tuned weights score", ""),
+    "configuration": ("Configuration and environment", ""),
+}
+
+
+def compose(
+    records: Sequence[RunRecord], tracks: Sequence[Track], looked: Sequence[dict[str, str]], warned: Sequence[dict[int, list]]
+) -> str:
+    """The whole page. looked: for each track the pieces that show data and networks, by name; warned: the guard's, by stage."""
+    names = " and ".join(record.name for record in records) if len(records) < 3 else f"{len(records)} runs"
+    title = f"What {names} learned" if tracks else f"What {names} scored"
+    content = {
+        "what": trained(tracks) + compared(tracks),
+        "verdict": _judged(tracks, warned),
+        "curves": _curves(tracks),
+    }
+    for part in ("views", "clusters", "neighbours", "maps", "masked", "attention"):
+        shown = [(track.name, pieces[part]) for track, pieces in zip(tracks, looked) if pieces[part]]
+        content[part] = _beside(shown, len(tracks))
+    evaluated = [(record.name, evaluation_tables(record.evaluation)) for record in records]
+    content["evaluation"] = _beside(evaluated, len(records))
+    tuned = [(record.name, downstream_tables(record.downstream) + _curves_of_tuning(record)) for record in records]
+    content["downstream"] = _beside(tuned, len(records))
+    content["configuration"] = _configuration(records)
+    shown = [name for name in PARTS if content[name]]
+    links = "".join(f'<a href="#{name}">{escape(PARTS[name][0])}</a>' for name in shown)
+    sections = [section(name, *PARTS[name], content[name]) for name in shown]
+    return page(title, [f"<h1>{escape(title)}</h1>", lead(tracks), f"<nav>{links}</nav>", *sections])
+
+
+def _beside(shown: Sequence[tuple[str, str]], runs: int) -> str:
+    """The same part of several runs side by side, each under its name."""
+    if runs == 1:
+        return "".join(text for _, text in shown)
+    return columns([f"<div>{heading(name)}{text}</div>" for name, text in shown if text], "wide")
+
+
+def _judged(tracks: Sequence[Track], warned: Sequence[dict]) -> str:
+    parts = []
+    for track, warnings in zip(tracks, warned):
+        of_stages = {place: verdicts(stage) for place, stage in track.stages.items()}
+        answer = overall([verdict for found in of_stages.values() for verdict in found])
+        words = f'<p class="answer {answer.level}"><b>{MARKS[answer.level]}</b>{escape(answer.sentence)}</p>'
+        for place, found in of_stages.items():
+            items = "".join(f'<li class="{of.level}"><b>{MARKS[of.level]}</b>{escape(of.sentence)}</li>' for of in found)
+            words += f'{heading(f"Stage {place}, {track.stages[place].method}")}<ul class="verdict">{items}</ul>'
+            said = warnings_in_words(warnings.get(place, []))
+            words += (
+                folded(f"The guard's warnings on the way ({len(said)})", *(paragraph(line) for line in said)) if said else ""
+            )
+        parts.append((track.name, words))
+    return _beside(parts, len(tracks))
+
+
+def _curves(tracks: Sequence[Track]) -> str:
+    """Of each stage a card for every figure, the runs' lines in one chart."""
+    parts = []
+    for place in (1, 2, 3):
+        found: dict[str, list[Curve]] = {}
+        for colour, track in enumerate(tracks):
+            stage = track.stages.get(place)
+            for figure, series in series_of(stage).items() if stage else ():
+                found.setdefault(figure, []).append(Curve(track.name, colour, stage.name, series))
+        if found:
+            methods = " and ".join(dict.fromkeys(track.stages[place].method for track in tracks if place in track.stages))
+            order = [*(of for of in found if of not in SPEED), *(of for of in SPEED if of in found)]
+            cards = [card(figure, found[figure], several=len(tracks) > 1) for figure in order]
+            parts += [heading(f"Stage {place}, {methods}"), columns(cards)]
+    return "".join(parts)
+
+
+def _curves_of_tuning(record: RunRecord) -> str:
+    """The curves of scripts downstream, for those who ask."""
+    parts = []
+    for stage in record.downstream:
+        cards = [card(figure, [Curve(stage.name, 0, stage.name, series)]) for figure, series in series_of(stage).items()]
+        parts.append(folded(f"{stage.name}: curves", columns(cards)) if cards else "")
+    return "".join(parts)
+
+
+def _configuration(records: Sequence[RunRecord]) -> str:
+    parts = []
+    for record in records:
+        parts.append(heading(record.name) if len(records) > 1 else "")
+        for stage in [*record.stages, *record.downstream]:
+            about = {"run": stage.identity.get("id"), **stage.identity.get("environment", {})}
+            about |= {f"started from {path}": f"SHA-256 {digest}" for path, digest in stage.about.get("inputs", {}).items()}
+            about |= {f"left out: {name}": why for name, why in stage.left_out.items()}
+            known = {name: value for name, value in about.items() if value is not None}
+            constants = yaml.safe_dump(stage.config, sort_keys=False, allow_unicode=True) if stage.config else ""
+            told = table(["", ""], [[name, str(value)] for name, value in known.items()])
+            inside = [told, code(constants) if constants else "", first_and_last(stage)]
+            parts.append(folded(f"{stage.name}: constants, environment, figures", *inside))
+    versions = f"Python {platform.python_version()} and torch {torch.__version__}"
+    made = f"This page was made on {date.today().isoformat()}, with {versions}."
+    return "".join(parts) + paragraph(f"{made} It holds pictures and file names of the data: pass it on as you would these.")

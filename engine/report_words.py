@@ -1,0 +1,132 @@
+"""What the figures of a run mean, in words: how it went, and whether it collapsed."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .run_record import StageRecord
+
+GOOD, DOUBTFUL, BAD = "good", "doubtful", "bad"
+FAMILIES = ("images", "volumes", "slices")
+AT_CHANCE, HARDLY_BELOW, LOW_RANK = 0.99, 0.95, 2.0  # shares of ln K; RankMe
+HARDLY_BETTER, WORSE = 0.02, 0.05  # R² over interpolation; a loss of kNN
+
+
+class Verdict(NamedTuple):
+    """level: GOOD, DOUBTFUL or BAD."""
+
+    level: str
+    sentence: str
+
+
+def number(value: float | int | None) -> str:
+    """A figure as people read it; of every size, four digits at most."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e6):
+        return f"{value:,.0f}".replace(",", "\u202f")
+    if abs(value) >= 1000:
+        return f"{value:,.0f}".replace(",", "\u202f")
+    return f"{value:.3g}" if abs(value) >= 0.0001 or value == 0 else f"{value:.1e}"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def many(count: int, what: str) -> str:
+    """ "1 volume", "2 volumes"."""
+    return f"{count} {what if count == 1 else what + 's'}"
+
+
+def verdicts(stage: StageRecord) -> list[Verdict]:
+    """What the last epoch of a stage says of it, each family of embeddings by itself."""
+    if not stage.epochs:
+        return [Verdict(DOUBTFUL, "No epoch is finished, so there is nothing to judge.")]
+    last = stage.epochs[-1]
+    found = [_of_family(family, last) for family in FAMILIES if last.get(f"{family}_ln_k") is not None]
+    if last.get("r2_mean") is not None:
+        found.append(_of_masked(last))
+    first_knn, knn = (line.get("knn_held_out") for line in (stage.epochs[0], last))
+    if knn is not None:
+        compared = first_knn is not None and len(stage.epochs) > 1
+        moved = f" ({100 * first_knn:.0f} % after the first epoch)" if compared else ""
+        told = f"kNN: the neighbours of {100 * knn:.0f} % of the held-out files, in their collection, tell their label{moved}."
+        found.append(Verdict(DOUBTFUL if compared and knn < first_knn - WORSE else GOOD, told))
+    if stage.unfinished:
+        found.append(Verdict(DOUBTFUL, f"It is not finished: {stage.unfinished}."))
+    return found
+
+
+def overall(found: Sequence[Verdict]) -> Verdict:
+    """One answer to: did it collapse?"""
+    levels = [verdict.level for verdict in found]
+    if BAD in levels:
+        return Verdict(BAD, "Yes, or it never learned: the lines marked ✗ say what.")
+    if DOUBTFUL in levels:
+        return Verdict(DOUBTFUL, "No collapse, but not all of it was learned: the lines marked ▲ say what.")
+    return Verdict(GOOD, "No: embeddings differ from file to file, and losses are below those of a guess.")
+
+
+def warnings_in_words(of_epochs: Sequence[Sequence[str]]) -> list[str]:
+    """The guard's warnings of each epoch → one line for each family and kind of warning, with its epochs and last wording."""
+    seen: dict[str, list[int]] = {}
+    wording: dict[str, str] = {}
+    for epoch, sentences in enumerate(of_epochs, 1):
+        for sentence in sentences:
+            kind = "".join(letter for letter in sentence if not letter.isdigit() and letter not in ".,")
+            seen.setdefault(kind, []).append(epoch)
+            wording[kind] = sentence
+    return [f"{_spans(epochs)}: {wording[kind]}" for kind, epochs in seen.items()]
+
+
+def _of_family(family: str, last: dict) -> Verdict:
+    loss, ln_k, rank, used, rows = (last.get(f"{family}_{n}") for n in ("loss", "ln_k", "rank", "clusters_used", "rows"))
+    clusters = round(math.exp(ln_k))
+    possible = min(clusters, rows or clusters)
+    about = (
+        f"{family.capitalize()}: the loss is {number(loss)}, {100 * loss / ln_k:.0f} % of ln K = {number(ln_k)}; "
+        f"{used} of {possible} possible clusters are in use; RankMe is {number(rank)}"
+        if ln_k and loss is not None and rank is not None and used is not None
+        else f"{family.capitalize()}: the figures of the last epoch are incomplete"
+    )
+    if loss is None or rank is None or used is None:
+        return Verdict(DOUBTFUL, about + ".")
+    if rank < LOW_RANK <= (rows or 2):
+        return Verdict(BAD, about + ": all embeddings are nearly the same, a collapse.")
+    if used < possible / 2:
+        return Verdict(BAD, about + ": most clusters are empty, a collapse.")
+    if clusters > 1 and abs(loss - ln_k) <= (1 - AT_CHANCE) * ln_k:
+        return Verdict(BAD, about + ": at ln K all prototypes score alike, so nothing was learned.")
+    if clusters > 1 and loss > ln_k:
+        return Verdict(DOUBTFUL, about + ": above ln K, so it does worse than guessing.")
+    if clusters > 1 and loss > HARDLY_BELOW * ln_k:
+        return Verdict(DOUBTFUL, about + ": hardly below ln K, little was learned.")
+    return Verdict(GOOD, about + ".")
+
+
+def _of_masked(last: dict) -> Verdict:
+    mean, beyond = last["r2_mean"], last.get("r2_interpolation")
+    about = f"Masked slices: R² is {mean:.3f} against their mean"
+    about += "" if beyond is None else f" and {beyond:.3f} against interpolating between the neighbours"
+    if mean < 0:
+        return Verdict(BAD, about + ": predictions are worse than always saying the mean.")
+    if beyond is not None and beyond <= HARDLY_BETTER:
+        return Verdict(DOUBTFUL, about + ": interpolating is about as good, so f_inter adds little yet.")
+    return Verdict(GOOD, about + ".")
+
+
+def _spans(epochs: list[int]) -> str:
+    """ "epoch 1", "epochs 1–3, 7"."""
+    spans: list[list[int]] = []
+    for epoch in epochs:
+        if spans and epoch == spans[-1][1] + 1:
+            spans[-1][1] = epoch
+        else:
+            spans.append([epoch, epoch])
+    words = [f"{a}" if a == b else f"{a}–{b}" for a, b in spans]
+    shown = ", ".join(words[:5]) + (f" and {len(words) - 5} more times" if len(words) > 5 else "")
+    return f"Epoch{'s' if len(epochs) > 1 else ''} {shown}"
