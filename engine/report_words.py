@@ -13,10 +13,11 @@ HARDLY_BETTER, WORSE = 0.02, 0.05  # R² over interpolation; a loss of kNN
 
 
 class Verdict(NamedTuple):
-    """level: GOOD, DOUBTFUL or BAD."""
+    """level: GOOD, DOUBTFUL or BAD; collapsed: whether it is bad for that reason."""
 
     level: str
     sentence: str
+    collapsed: bool = False
 
 
 def number(value: float | int | None) -> str:
@@ -65,7 +66,9 @@ def overall(found: Sequence[Verdict]) -> Verdict:
     """One answer to: did it collapse?"""
     levels = [verdict.level for verdict in found]
     if BAD in levels:
-        return Verdict(BAD, "Yes, or it never learned: the lines marked ✗ say what.")
+        if any(verdict.collapsed for verdict in found):
+            return Verdict(BAD, "Yes: the lines marked ✗ say what collapsed.", collapsed=True)
+        return Verdict(BAD, "No collapse, but some of it never learned: the lines marked ✗ say what.")
     if DOUBTFUL in levels:
         return Verdict(DOUBTFUL, "No collapse, but not all of it was learned: the lines marked ▲ say what.")
     return Verdict(GOOD, "No: embeddings differ from file to file, and losses are below those of a guess.")
@@ -96,9 +99,9 @@ def _of_family(family: str, last: dict) -> Verdict:
     if loss is None or rank is None or used is None:
         return Verdict(DOUBTFUL, about + ".")
     if rank < LOW_RANK <= (rows or 2):
-        return Verdict(BAD, about + ": all embeddings are nearly the same, a collapse.")
+        return Verdict(BAD, about + ": all embeddings are nearly the same, a collapse.", collapsed=True)
     if used < possible / 2:
-        return Verdict(BAD, about + ": most clusters are empty, a collapse.")
+        return Verdict(BAD, about + ": most clusters are empty, a collapse.", collapsed=True)
     if clusters > 1 and abs(loss - ln_k) <= (1 - AT_CHANCE) * ln_k:
         return Verdict(BAD, about + ": at ln K all prototypes score alike, so nothing was learned.")
     if clusters > 1 and loss > ln_k:

@@ -42,3 +42,8 @@ def test_masked_slices_are_held_against_simple_guesses(mean, beyond, level):
 def test_warnings_that_differ_in_figures_only_are_said_once():
     of_epochs = [["images: 3 clusters"], ["images: 2 clusters"], [], ["images: 1 clusters", "other"]]
     assert warnings_in_words(of_epochs) == ["Epochs 1–2, 4: images: 1 clusters", "Epoch 4: other"]
+
+
+def test_a_network_that_never_learned_is_not_called_collapsed():
+    assert overall(verdicts(of_images(rank=1.2))).sentence.startswith("Yes")
+    assert overall(verdicts(of_images(loss=LN_K))).sentence.startswith("No collapse, but some of it never learned")
