@@ -23,7 +23,7 @@ from tests.documented import PAGES, ROOT
 # of launchers and other people's programs
 FOREIGN = set("nproc_per_node nnodes node_rank master_addr master_port standalone max-restarts signal shm-size".split())
 FOREIGN |= set("kill-on-bad-exit job-name nodes ntasks-per-node gpus-per-node cpus-per-task time requeue open-mode".split())
-FOREIGN |= {"help", "local-rank", "flag"}
+FOREIGN |= {"help", "local-rank", "flag", "logdir"}
 named = [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES]
 
 
