@@ -11,7 +11,7 @@ Run      python evaluate_embeddings.py --weights weights/resnet_swav2D.pth weigh
 
 import functools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +24,7 @@ from datasets.files import SPLITS, Item, find_images, find_volumes, spread, subj
 from datasets.whole_files import coarse_pixels, network_input, whole_files
 from engine.clusters_and_labels import cluster_scores
 from engine.config import parse
-from engine.embedding import as_trained, computing_device, embed_files
+from engine.embedding import computing_device, embed_files
 from engine.embedding_pictures import MapRow, draw_maps
 from engine.errors import UserError, speaking_to_people
 from engine.listing import Listing, told
@@ -35,6 +35,7 @@ from engine.projections import principal_components, tsne_map
 from engine.retrieval import retrieval_scores
 from engine.tables import cell, print_table
 from losses.collapse import rankme
+from models.frozen import shown_to
 from models.pretrained import Encoders, load_encoders, random_encoders
 
 MOST_DRAWN = 1000  # points of a map, chosen by hash
@@ -124,6 +125,14 @@ def main(config: EvaluationConfig) -> None:
     if listing.left_out:
         print(told(listing.left_out))
     print(f"wrote, into {output}: {', '.join(['evaluation.json', *(name for name, *_ in MAPS), *sheets])}")
+
+
+def as_trained(encoders: Encoders, config: EvaluationConfig) -> EvaluationConfig:
+    """The constants by which files are shown to these encoders: as in their training, but for what a flag names."""
+    shown = shown_to(encoders)
+    bound = encoders.volume_encoder.slices if encoders.volume_encoder else None
+    shape = (bound or config.target_shape[0], *config.target_shape[1:])
+    return replace(config, fit=config.fit or shown.fit, normalise=config.normalise or shown.normalise, target_shape=shape)
 
 
 def embed(kind: str, items: list[Item], encoders: Encoders, shown: EvaluationConfig) -> np.ndarray:

@@ -33,6 +33,7 @@ from engine.run import launch, start
 from losses.cross_entropy import class_weights, classification_loss
 from losses.distributed import all_sum, gather_rows
 from models.classifier import Classifier
+from models.frozen import shown_to
 from models.pretrained import Encoders, load_encoders, random_encoders
 from models.starts import network_constants
 
@@ -174,10 +175,11 @@ def start_weights(config: ClassificationConfig, run, what: str) -> Encoders:
 
 def as_trained(config: ClassificationConfig, encoders: Encoders, what: str) -> Shown:
     """How files are shown: as in the training of the encoders, but for what a flag names."""
-    normalise = config.normalise or encoders.config.get("normalise", "robust")
+    trained_with = shown_to(encoders)
+    normalise = config.normalise or trained_with.normalise
     if what == "images":
         return Shown(what, (config.image_size, config.image_size), normalise, window=config.window)
-    fit = config.fit or encoders.config.get("fit", "shrink")
+    fit = config.fit or trained_with.fit
     bound = encoders.volume_encoder.slices if encoders.volume_encoder else None
     if bound and (fit != "crop" or bound != config.target_shape[0]):
         raise UserError(

@@ -32,6 +32,7 @@ from engine.run import Run, launch, start
 from engine.segmentation_report import CaseScores, best_median_worst, show, write_report
 from engine.segmentation_scores import mean_dice, score_volume
 from losses.segmentation import cross_entropy_and_dice
+from models.frozen import shown_to
 from models.starts import network_constants, starting_encoders
 from models.unet import PRETRAINED, STRIDE, SliceUNet
 
@@ -83,7 +84,7 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
     made_of = config.arch, config.d_model, config.context, config.sampling
     encoders, said = starting_encoders(path, *made_of, resnet, config.seed)
     run.say(*said)
-    normalise = config.normalise or encoders.config.get("normalise", "robust")
+    normalise = config.normalise or shown_to(encoders).normalise
     model = SliceUNet(encoders.slice_encoder, label_map.count, encoders.volume_encoder, config.tune)
 
     size = config.image_size

@@ -36,6 +36,7 @@ from datasets.writing import NoRoom, prepare_source
 from engine.config import parse
 from engine.errors import UserError, speaking_to_people
 from engine.tables import print_table
+from engine.words import size
 
 MOST_NAMED = 20
 Folder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
@@ -206,15 +207,6 @@ def written_by(source: Source, config: PrepareConfig) -> int:
     voxels = math.prod(source.shape)
     of_volume = voxels * (1 if config.window else 2) if config.data_path and not source.is_picture else 0
     return of_volume + (voxels // config.slice_step // 2 if config.image_path else 0)
-
-
-def size(count: float) -> str:
-    """Bytes as people read them."""
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if count < 1000:
-            break
-        count, unit = count / 1000, "TB"
-    return f"{count:.3g} {unit}"
 
 
 def show(config: PrepareConfig, found: Found, data: PreparedData) -> None:

@@ -1,7 +1,6 @@
 """Embeddings of many files by frozen encoders: what is kept are the embeddings, batch by batch, and no pixels."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -9,18 +8,6 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .processes import autocast, computing_dtype, to_device
-
-
-def as_trained(encoders, config):
-    """The constants by which files are shown to these encoders: as in their training, but for what a flag names.
-
-    encoders: `models.pretrained.Encoders`. config: a dataclass with fit and normalise ("" = as trained) and target_shape.
-    """
-    fit = config.fit or encoders.config.get("fit", "shrink")
-    normalise = config.normalise or encoders.config.get("normalise", "robust")
-    bound = encoders.volume_encoder.slices if encoders.volume_encoder else None
-    slices, *plane = config.target_shape
-    return replace(config, fit=fit, normalise=normalise, target_shape=(bound or slices, *plane))
 
 
 def computing_device() -> torch.device:

@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from .words import counted, size
+
 MOST_NAMED = 6  # collections
 KEPT = 3  # states of a run at a time: the two newest, and the one that is being written
 
@@ -55,11 +57,11 @@ def disk_said(folder: Path, output: Path, state: int, weights: int, copies: int,
     """
     states = state * (KEPT + copies)
     kept = f"{KEPT} states" + (f" and {'1 kept copy' if copies == 1 else f'{copies} kept copies'}" if copies else "")
-    beside = f", and {size_said(scratch)} that go when it ends" if scratch else ""
-    said = [f"writes {output} (about {size_said(weights)}), and up to {size_said(states)} into {folder} ({kept}){beside}."]
+    beside = f", and {size(scratch)} that go when it ends" if scratch else ""
+    said = [f"writes {output} (about {size(weights)}), and up to {size(states)} into {folder} ({kept}){beside}."]
     free = shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free
     if states > free:
-        said.append(f"warning: {folder} has {size_said(free)} left; make room, or keep fewer copies (--checkpoint_freq).")
+        said.append(f"warning: {folder} has {size(free)} left; make room, or keep fewer copies (--checkpoint_freq).")
     return said
 
 
@@ -80,16 +82,3 @@ def _size_of(thing, world: int) -> int:
 
 def _bytes(tensor: torch.Tensor) -> int:
     return tensor.numel() * tensor.element_size()
-
-
-def counted(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
-
-
-def size_said(count: float) -> str:
-    """Bytes as people read them."""
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if count < 1000:
-            break
-        count, unit = count / 1000, "TB"
-    return f"{count:.3g} {unit}"

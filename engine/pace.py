@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import torch
 
+from .words import duration
+
 SETTLED = 10  # steps that are timed before anything is expected
 CLUSTERS = "_clusters_used"  # how figures of clusters end
 SHORT = 60  # seconds: what ends so soon needs no foretelling
@@ -36,17 +38,6 @@ class Expectation:
             f"a step takes {duration(of_step)}: the {self.total - step} that are left take about {duration(left)}, until "
             f"{until:%d %b %H:%M}, and what ends each epoch."
         )
-
-
-def duration(seconds: float) -> str:
-    """Two figures that people read: 0.27 s, 41 s, 12 min, 3 h 20 min, 4 d 6 h."""
-    if seconds < 60:
-        return f"{seconds:.2g} s" if seconds < 9.5 else f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    hours, days = minutes // 60, minutes // 1440
-    if not hours:
-        return f"{minutes} min"
-    return f"{hours} h {minutes % 60} min" if not days else f"{days} d {hours % 24} h"
 
 
 def peak_memory(device: torch.device) -> float:

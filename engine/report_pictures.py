@@ -10,7 +10,7 @@ import numpy as np
 
 from .groups import NONE, REST, common_groups
 from .report_page import breakable, columns, escape, paragraph, thumbnail
-from .report_words import many
+from .words import counted
 
 MOST_GROUPS, SIDE, EDGE = 8, 300, 12  # colours; of a map, in its own units
 MOST_CLUSTERS, NEAREST = 8, 6
@@ -68,8 +68,8 @@ def prototype_rows(
             name = about(items[row], numbers[row])
             shown.append(thumbnail(picture(row), name, f"{name}; {scores[row, cluster]:.2f}", kind))
         composition = _composition([items[row] for row in members])
-        rows.append(_row(f"Cluster {cluster + 1}: {many(len(members), what)}", composition, shown))
-    told = f"{many(len(scores), what)} fall to {int((counts > 0).sum())} of {scores.shape[1]} clusters"
+        rows.append(_row(f"Cluster {cluster + 1}: {counted(len(members), what)}", composition, shown))
+    told = f"{counted(len(scores), what)} fall to {int((counts > 0).sum())} of {scores.shape[1]} clusters"
     if len({item.collection for item in items}) > 1:
         told += f"; {100 * _purity(assigned, items):.0f} % are in a cluster most of which is their own collection"
     lead = f"{told}. The {len(order)} largest, each with those nearest to its prototype (cosine):"
@@ -167,7 +167,7 @@ def _composition(items: Sequence) -> str:
     """What a cluster is made of, the three largest groups of collection and label."""
     groups = Counter(" · ".join(part for part in (item.collection, item.label) if part) or "no collection" for item in items)
     shown = [f"{100 * count / len(items):.0f} % {group}" for group, count in groups.most_common(3)]
-    return ", ".join(shown) + (f", {many(len(groups) - 3, 'other group')}" if len(groups) > 3 else "")
+    return ", ".join(shown) + (f", {counted(len(groups) - 3, 'other group')}" if len(groups) > 3 else "")
 
 
 def _purity(assigned: np.ndarray, items: Sequence) -> float:

@@ -61,7 +61,6 @@ figure{margin:0}
 svg{display:block;width:100%;height:auto;overflow:visible}
 svg text{font-size:11.5px;fill:var(--faint)}
 text.end{text-anchor:end}text.middle{text-anchor:middle}
-.grid-line,.grid path.grid{stroke:var(--line);fill:none}
 path.grid{stroke:var(--line);fill:none;stroke-width:1}
 path.reference{stroke:var(--text);stroke-width:1.2;stroke-dasharray:5 4;fill:none}
 .line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .report_page import columns, folded, picture, table
-from .report_words import duration, number
+from .report_words import number
 from .run_record import StageRecord
 from .tables import cell, with_interval
+from .words import duration
 
 SHOWN = {
     "knn": "kNN", "linear": "linear probe", "map": "mAP", "map_chance": "mAP by chance", "precision_at_1": "P@1",

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from .report_page import folded, heading, paragraph, table
 from .report_tables import differing_constants
-from .report_words import duration, many
 from .run_record import RunRecord, StageRecord
+from .words import counted, duration
 
 LEARNS = {
     1: "f_intra, a network that embeds a slice: crops of one picture must fall to the same cluster",
@@ -80,7 +80,7 @@ def _data(stage: StageRecord) -> str:
         slices = f" (from {files} files)" if files != loader["items"] else ""
         told.append(f"{loader['items']} {loader['what']}{slices}: {collections}")
     paths = [stage.config[name] for name in ("data_path", "volume_path", "image_path") if stage.config.get(name)]
-    left_out = f"; {many(len(stage.left_out), 'file')} left out as bad" if stage.left_out else ""
+    left_out = f"; {counted(len(stage.left_out), 'file')} left out as bad" if stage.left_out else ""
     return ("; ".join(told) or f"the files of {' and '.join(paths)}") + left_out
 
 
@@ -103,9 +103,8 @@ def _network(stage: StageRecord) -> str:
 def _time(stage: StageRecord) -> str:
     steps = stage.epochs[-1]["step"] if stage.epochs else 0
     state = f"; {stage.unfinished}" if stage.unfinished else ""
-    return (
-        f"{many(len(stage.epochs), 'epoch')}, {many(steps, 'step')}, {stage.batch()} a step, {duration(stage.seconds)}{state}"
-    )
+    done = f"{counted(len(stage.epochs), 'epoch')}, {counted(steps, 'step')}"
+    return f"{done}, {stage.batch()} a step, {duration(stage.seconds)}{state}"
 
 
 def _machine(stage: StageRecord) -> str:

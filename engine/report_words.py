@@ -31,18 +31,6 @@ def number(value: float | int | None) -> str:
     return f"{value:.3g}" if abs(value) >= 0.0001 or value == 0 else f"{value:.1e}"
 
 
-def duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def many(count: int, what: str) -> str:
-    """ "1 volume", "2 volumes"."""
-    return f"{count} {what if count == 1 else what + 's'}"
-
-
 def verdicts(stage: StageRecord) -> list[Verdict]:
     """What the last epoch of a stage says of it, each family of embeddings by itself."""
     if not stage.epochs:

@@ -118,7 +118,7 @@ def read_stage(folder: Path) -> StageRecord:
     config = _yaml(folder / "config.yaml")
     identity = _json(folder / "run.json")
     lines = _lines(folder / "metrics.jsonl")
-    script = identity.get("script") or _script_of(folder)
+    script = identity.get("script") or folder.resolve().name
     left_out = {name: why for line in lines if line.get("kind") == "left_out" for name, why in line.items()}
     record = StageRecord(
         folder,
@@ -145,11 +145,6 @@ def _data_of_state(checkpoints: Path) -> list[dict]:
 
 def _is_stage(folder: Path) -> bool:
     return (folder / "config.yaml").is_file() or (folder / "results.json").is_file()
-
-
-def _script_of(folder: Path) -> str:
-    """What a folder with neither `run.json` is called after."""
-    return folder.resolve().name
 
 
 def _json(path: Path) -> dict:

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from .neighbours import unit_rows
+from .groups import NONE, REST, common_groups
 
 SHOWN, VIEWS, SIDE = 6, 4, 96  # items, views of each, and pixels of a picture at most
 GAP = 2  # pixels between pictures
 MOST_ROWS = 256  # embeddings of an epoch, its first ones
-MAP, LINE, MOST_GROUPS = 320, 14, 10  # pixels of the map; of a line of its legend; groups with a colour of their own
+MAP, LINE = 320, 14  # pixels of the map; of a line of its legend
 COLOURS = [
     (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75), (227, 119, 194),
     (188, 189, 34), (23, 190, 207), (90, 90, 90),
@@ -84,25 +84,23 @@ def sheet(views: Sequence[torch.Tensor]) -> np.ndarray:
 
 def map_of(embeddings: np.ndarray, groups: Sequence[str]) -> np.ndarray:
     """(h, w, 3) uint8: embeddings (n, D) in the plane in which their directions differ most, coloured by their group."""
-    names = sorted(set(groups), key=lambda name: (-list(groups).count(name), name))
-    colours = {name: colour for name, colour in zip(names, COLOURS[:MOST_GROUPS])}
-    legend = names[:MOST_GROUPS] + ([f"{len(names) - MOST_GROUPS} more"] if len(names) > MOST_GROUPS else [])
+    named, common = common_groups(np.array(groups), len(COLOURS) + 1)
+    colours = dict(zip(common, COLOURS))
+    legend = common + [name for name in (REST, NONE) if name in named]
     picture = Image.new("RGB", (MAP, MAP + LINE * len(legend)), (255, 255, 255))
     draw = ImageDraw.Draw(picture)
-    for (x, y), group in zip(_plane(embeddings), groups):
+    for (x, y), group in zip(_plane(embeddings), named):
         draw.ellipse((x - 2, y - 2, x + 2, y + 2), colours.get(group, GREY))
     for number, name in enumerate(legend):
-        draw.text((4, MAP + LINE * number), name.encode("ascii", "replace").decode() or "no folder", colours.get(name, GREY))
+        draw.text((4, MAP + LINE * number), name.encode("ascii", "replace").decode(), colours.get(name, GREY))
     return np.asarray(picture)
 
 
 def _plane(embeddings: np.ndarray) -> np.ndarray:
-    """(n, 2) pixels; principal components, by the products of rows, which are few."""
-    unit = unit_rows(embeddings)
-    centred = unit - unit.mean(0)
-    values, vectors = np.linalg.eigh(centred @ centred.T)
-    points = np.zeros((len(unit), 2))
-    points[:, : len(values[-2:])] = (vectors[:, -2:] * np.sqrt(np.maximum(values[-2:], 0)))[:, ::-1]
+    """(n, 2) pixels."""
+    from .projections import principal_components  # scikit-learn takes seconds to be imported, which no run should wait for
+
+    points = principal_components(embeddings)
     points -= (points.min(0) + points.max(0)) / 2
     largest = np.abs(points).max()
     return MAP / 2 + points / (largest if largest > 1e-6 else 1) * (MAP / 2 - 8)

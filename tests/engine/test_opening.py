@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.opening import data_said, disk_said, machine_said, size_said, state_size
+from engine.opening import data_said, disk_said, machine_said, state_size
 from engine.optimizers import make_optimizer
 
 
@@ -54,8 +54,3 @@ def test_the_size_of_a_state_is_that_of_what_is_saved(tmp_path, name, moments):
     assert of_model == sum(value.numel() * value.element_size() for value in model.state_dict().values())
     assert state == of_model + of_optimizer + 3 * 320 + 48
     assert of_optimizer == moments * 4 * (2000 + 80)
-
-
-def test_sizes_are_told_in_units_of_a_thousand():
-    said = {12: "12 bytes", 1500: "1.5 KB", 94_400_000: "94.4 MB", 1.5e9: "1.5 GB", 2e13: "20 TB"}
-    assert {count: size_said(count) for count in said} == said

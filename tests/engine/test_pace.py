@@ -1,18 +1,6 @@
-import pytest
 import torch
 
-from engine.pace import SETTLED, Expectation, duration, peak_memory, progress_line
-
-
-@pytest.mark.parametrize(
-    "seconds, said",
-    [
-        (0.273, "0.27 s"), (9.6, "10 s"), (41.4, "41 s"), (59.9, "60 s"), (725, "12 min"), (3600, "1 h 0 min"),
-        (12000, "3 h 20 min"), (86400 * 4 + 6 * 3600, "4 d 6 h"),
-    ],
-)  # fmt: skip
-def test_durations_have_two_figures(seconds, said):
-    assert duration(seconds) == said
+from engine.pace import SETTLED, Expectation, peak_memory, progress_line
 
 
 def test_the_time_that_is_left_is_told_once_after_the_first_steps_without_the_very_first():

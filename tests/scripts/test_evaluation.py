@@ -6,9 +6,8 @@ import torch
 from PIL import Image
 
 from engine.config import parse
-from engine.embedding import as_trained
 from engine.errors import UserError
-from evaluate_embeddings import EvaluationConfig, main
+from evaluate_embeddings import EvaluationConfig, as_trained, main
 from models.errors import WeightsError
 from models.pretrained import load_encoders
 from tests import released_files as released

@@ -14,9 +14,8 @@ from conftest import ROOT, run
 from datasets.files import find_images, find_volumes
 from datasets.whole_files import whole_files
 from engine.config import as_plain, parse
-from engine.embedding import as_trained
 from engine.errors import UserError
-from evaluate_embeddings import EvaluationConfig, embed, raw_pixels
+from evaluate_embeddings import EvaluationConfig, as_trained, embed, raw_pixels
 from models.pretrained import load_encoders
 from models.slice_encoder import SliceEncoder
 from models.vissl import to_vissl
