@@ -92,7 +92,8 @@ def make_detector(
         encoders, said = load_encoders(path, sampling, resnet_pretrained, channels)
         encoder = encoders.slice_encoder
     else:
-        encoder = SliceEncoder(arch, channels=channels)
+        with torch.random.fork_rng(devices=[]):  # the rest of the detector begins alike, whatever the ResNet was read from
+            encoder = SliceEncoder(arch, channels=channels)
     about = {
         "method": weights.method if weights else "random",
         "arch": encoder.arch,

@@ -127,6 +127,7 @@ def check_weights(weights: Weights) -> list[str]:
     return [_load(nn.ModuleDict({"masked": masked}), weights.state, weights)]
 
 
+@torch.random.fork_rng(devices=[])  # what is built on the encoders begins alike, whatever they were read from
 def load_encoders(
     path: str | Path, sampling: str = "", resnet: str | Path = "", channels: int = 3
 ) -> tuple[Encoders, list[str]]:

@@ -16,7 +16,8 @@ def starting_encoders(
     """f_intra and, `with_volumes`, f_inter to start from, and what is to be said of them. path: "" for random weights.
 
     arch, d_model: where no file tells. What a file does not have (f_inter and the map to D after stage 1) is made as stage 2
-    begins: a seeded rotation of the features, and an f_inter that changes nothing yet.
+    begins: a seeded rotation of the features, and an f_inter that changes nothing yet. The caller's random numbers stay as they
+    are, so that decoders on different starts begin alike.
     """
     if not path:
         encoders, said = random_encoders(arch, d_model, seed), ["no pretrained weights: a start at random"]
@@ -34,7 +35,10 @@ def starting_encoders(
         with torch.no_grad():
             f_intra.to_embedding.weight.copy_(orthogonal_map(f_intra.feature_dim, f_intra.embedding_dim, seed))
             f_intra.to_embedding.bias.zero_()
-        return Encoders(f_intra, VolumeEncoder(f_intra.embedding_dim, dropout=0.0), encoders.config), said
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            f_inter = VolumeEncoder(f_intra.embedding_dim, dropout=0.0)
+        return Encoders(f_intra, f_inter, encoders.config), said
     return encoders, said
 
 

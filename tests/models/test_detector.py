@@ -9,6 +9,7 @@ from models.downstream import read_downstream
 from models.errors import WeightsError
 from models.pretrained import load_encoders
 from models.slice_encoder import SliceEncoder
+from tests.small_weights import write_joint
 
 TARGETS = [
     {"boxes": torch.tensor([[5.0, 5, 40, 30]]), "labels": torch.tensor([1])},
@@ -120,3 +121,12 @@ def test_anchors_have_sides_of_shares_of_the_picture():
     detector = Detector(SliceEncoder("resnet18", channels=1), 1, 128, fixed_norms=False)
     areas = [float(((a[:, 2] - a[:, 0]) * (a[:, 3] - a[:, 1])).max()) for a in detector.rpn.anchor_generator.cell_anchors]
     assert np.sqrt(areas) == pytest.approx([4, 8, 16, 32, 64], rel=0.1)
+
+
+def test_what_stands_on_the_resnet_begins_alike_whatever_it_was_read_from(tmp_path):
+    states = []
+    for path in ("", write_joint(tmp_path / "joint.pth")):
+        torch.manual_seed(1)
+        states.append(made(path)[0].state_dict())
+    rest = [name for name in states[0] if not name.startswith(BACKBONE)]
+    assert rest and all(torch.equal(states[0][name], states[1][name]) for name in rest)

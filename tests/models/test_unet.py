@@ -7,6 +7,7 @@ from models.slice_encoder import SliceEncoder
 from models.starts import encoders_of, network_constants, starting_encoders
 from models.unet import SliceUNet
 from models.volume_encoder import VolumeEncoder
+from tests.small_weights import write_image, write_joint
 
 REAL = torch.tensor([[True] * 4, [True, True, False, False]])
 
@@ -92,3 +93,14 @@ def test_constants_build_the_same_network_again(encoders, tmp_path):
         encoders_of({"arch": "resnet18"}, tmp_path / "x.pth")
     with pytest.raises(WeightsError, match="does not say which network"):
         encoders_of({**network_constants(found), "arch": "load"}, tmp_path / "x.pth")
+
+
+def test_decoders_begin_alike_whatever_the_encoders_were_read_from(tmp_path):
+    starts = ["", write_image(tmp_path / "image.pth"), write_joint(tmp_path / "joint.pth")]
+    decoders = []
+    for start, with_volumes in [(start, with_volumes) for start in starts for with_volumes in (False, True)]:
+        torch.manual_seed(1)
+        found, _ = starting_encoders(start, "resnet18", 32, with_volumes, seed=1)
+        model = SliceUNet(found.slice_encoder, 3, found.volume_encoder)
+        decoders.append(torch.cat([value.flatten() for value in [*model.decoder.parameters(), *model.head.parameters()]]))
+    assert all(torch.equal(decoder, decoders[0]) for decoder in decoders)
