@@ -58,7 +58,7 @@ class SegmentationConfig(FinetuneConfig):
     normalise: Literal["", "robust", "none", "imagenet"] = ""  # intensities ("" = as start_from was trained, else robust)
     # learning
     batch_size: int = 16  # slices a process
-    slices_per_volume: int | Literal["auto"] = "auto"  # that context sees of it in a step; auto = 1, with --context 8
+    slices_per_volume: int | Literal["auto"] = "auto"  # of one volume in a step; auto = 1, with --context 2
     filled_share: float = 0.67  # chance of a slice to be one with foreground; the others are any
     epochs: int = 40  # of `epoch_steps` each
     epoch_steps: int = 25  # steps an epoch: files are too few to count passes over them
@@ -93,7 +93,7 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
     refuse_one_value(config.batch_size, size)
     count = config.slices_per_volume
     if count == "auto":
-        count = min(8, config.batch_size) if config.context else 1
+        count = min(2, config.batch_size) if config.context else 1  # more of a volume are fewer volumes, which costs more
     slices = ScatteredSlices(learned, label_map, size, count, config.filled_share, config.seed)
     slices.hold(quiet=run.rank > 0, processes=run.world)
     dealt = {"rank": run.rank, "world": run.world, "workers": config.workers}
