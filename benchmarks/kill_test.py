@@ -48,6 +48,7 @@ class Flags:
     scripts: tuple[str, ...] = SCRIPTS  # which ones
     kills: int = 50  # of each script
     most_an_epoch: int = 3  # kills within one epoch
+    files: int = 40  # volumes, and as many images
     workers: int = 1  # loader processes
     seed: int = 0  # of the moments
 
@@ -67,7 +68,7 @@ def main(flags: Flags) -> int:
     differing = 0
     print(f"{'script':22} {'kills':>5}  {'  '.join(PHASES)}  most an epoch  epochs  differing")
     with tempfile.TemporaryDirectory() as folder:
-        data = make_data(Path(folder) / "data")
+        data = make_data(Path(folder) / "data", flags.files)
         for name in flags.scripts:
             runs = Path(folder) / name
             outcome = kill_test(name, data, runs, flags.kills, flags.most_an_epoch, flags.workers, flags.seed)
@@ -229,12 +230,12 @@ def script_words(name: str, data: Path, epochs: int, workers: int) -> list[str]:
     return [*words, *HEADS, *queues.split(), "--image_path", str(data / "images")]
 
 
-def make_data(root: Path, volumes: int = 40, images: int = 40) -> Path:
+def make_data(root: Path, files: int) -> Path:
     """Labelled noise with a structure, small enough that a step takes a moment."""
     draws = np.random.default_rng(0)
-    for kind, count in (("volumes", volumes), ("images", images)):
+    for kind in ("volumes", "images"):
         rows = ["path,label"]
-        for number in range(count):
+        for number in range(files):
             path = root / kind / "ab"[number % 2] / f"{number:02d}.{'npy' if kind == 'volumes' else 'png'}"
             path.parent.mkdir(parents=True, exist_ok=True)
             pixels = draws.integers(0, 60, (24, 22, 4 + number % 4)) + 100 * (np.arange(24) > number % 20)[:, None, None]

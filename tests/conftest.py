@@ -8,7 +8,7 @@ from engine.processes import keep_freed_memory
 
 @pytest.fixture(autouse=True, scope="module")
 def memory_goes_back():
-    """A script that runs in this process keeps what it frees (`keep_freed_memory`): after hundreds of them that is gigabytes."""
+    """Scripts that run in this process keep what they free (`keep_freed_memory`): after hundreds of them that is gigabytes."""
     yield
     gc.collect()
     keep_freed_memory(False)

@@ -94,4 +94,6 @@ def test_rotating_all_rows_rotates_the_centroids(rows, dim, seed):
     centroids, assigned = spherical_kmeans(data, torch.arange(rows), clusters, 1, seed)
     turned, same = spherical_kmeans(data @ turn, torch.arange(rows), clusters, 1, seed)
     assert torch.equal(assigned, same)
-    torch.testing.assert_close(turned.double(), centroids.double() @ turn, rtol=0, atol=1e-6)
+    shortest = min(data[assigned == cluster].mean(0).norm() for cluster in assigned.unique())
+    # rows that all but cancel leave the direction of their mean to rounding
+    torch.testing.assert_close(turned.double(), centroids.double() @ turn, rtol=0, atol=1e-6 / float(shortest))
