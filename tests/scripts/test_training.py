@@ -51,7 +51,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("script", ["ssl_swav_2D", "ssl_deepcluster_2D"])
+@pytest.mark.parametrize("script", ["ssl_swav_2D", pytest.param("ssl_deepcluster_2D", marks=pytest.mark.slow)])
 def test_same_seed_same_weights_for_0_1_and_4_workers(script, data, here):
     ends = [
         train(
