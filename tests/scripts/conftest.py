@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 ROOT = Path(__file__).parents[2]
 
@@ -80,3 +81,8 @@ def report_figures(page: str) -> dict[tuple[str, str, str], float]:
     """The figures of a report by (folder of the script, figure, "first" or "last")."""
     found = re.findall(r'<data value="([^"]+)" data-figure="(\w+)/(\w+)/(first|last)">', page)
     return {(script, name, at): float(value) for value, script, name, at in found}
+
+
+def events(folder: str | Path) -> EventAccumulator:
+    """What a run has written for TensorBoard, all of it."""
+    return EventAccumulator(str(Path(folder) / "tensorboard"), {"images": 0, "scalars": 0}).Reload()
