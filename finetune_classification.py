@@ -13,6 +13,7 @@ Run      python finetune_classification.py --image_path radiographs --start_from
 """
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -127,8 +128,9 @@ def fine_tune(config: ClassificationConfig) -> tuple[Classifier, tuple[str, ...]
         model.set_standard(*standard())
     for epoch in run.epochs():
         for batch in run.batches(loader):
-            logits = network(*shown.augmented(batch, config.seed, config.view_policy, run.float_type, config.flip))
-            run.update(classification_loss(logits, targets_of(batch, targets, run.device), weights))
+            view = shown.augmented(batch, config.seed, config.view_policy, run.float_type, config.flip)
+            run.show(partial(shown.looked_at, *view))
+            run.update(classification_loss(network(*view), targets_of(batch, targets, run.device), weights))
         if has_classes(data.valid) and (epoch + 1 == config.epochs or (epoch + 1) % config.score_every == 0):
             area = scores_of(np.array(data.targets(data.valid)), judged(data.valid))["auc"](np.ones((1, len(data.valid))))
             run.log(valid_auc=float(area[0]))

@@ -88,6 +88,7 @@ def learn(config: DetectionConfig) -> dict:
     for epoch in run.epochs():
         for batch in run.batches(loader):
             images = detector_images(batch, about["normalise"], run.float_type, config.seed, config.intensity_jitter)
+            run.show([images])
             losses = network(images, targets_of(batch, run.float_type))
             run.update(sum(losses.values()), {name.removeprefix("loss_"): loss for name, loss in losses.items()})
         if "valid" in judged and ((epoch + 1) % config.score_every == 0 or epoch + 1 == config.epochs):

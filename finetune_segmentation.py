@@ -26,11 +26,12 @@ from datasets.subject_splits import drawn_subjects
 from engine.config import FinetuneConfig
 from engine.errors import UserError
 from engine.finetuning import Best, judged_splits, refuse_empty, runs_of
-from engine.pictures import outlines
+from engine.pictures import fullest_slice, outlines
 from engine.processes import autocast, gather_lists, of_first
 from engine.run import Run, launch, start
 from engine.segmentation_report import CaseScores, best_median_worst, show, write_report
 from engine.segmentation_scores import mean_dice, score_volume
+from engine.showing import SHOWN, beside_each_other, outlined
 from losses.segmentation import cross_entropy_and_dice
 from models.frozen import shown_to
 from models.starts import network_constants, starting_encoders
@@ -110,8 +111,16 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
             yield batch["case"], batch["spacing"], torch.cat(classes).movedim(0, 2).cpu().numpy()
 
     def dice(cases: list[Case]) -> float:
-        """The mean over cases of the mean Dice of their classes."""
-        own = [mean_dice(of, read_label(case, label_map), len(label_map.values)) for case, _, of in segmented(cases)]
+        """The mean over cases of the mean Dice of their classes; the first cases are shown."""
+        own, pictures = [], []
+        for case, _, of in segmented(cases):
+            truth = read_label(case, label_map)
+            own.append(mean_dice(of, truth, len(label_map.values)))
+            if run.rank == 0 and len(pictures) < SHOWN:
+                number = fullest_slice(truth, of)
+                pictures.append(outlined(*(one[:, :, number] for one in (read_scan(case).pixels, truth, of))))
+        if pictures:
+            run.picture("validation", beside_each_other(pictures))
         return float(np.nanmean(gather_lists(own)))
 
     def judged(cases: list[Case], name: str) -> list[CaseScores]:

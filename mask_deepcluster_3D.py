@@ -21,6 +21,7 @@ from datasets.loader import epoch_loader, once_loader
 from datasets.views import mask_draws, middle_slices, plain_view, two_views
 from datasets.volumes import VolumeDataset, collate_volumes
 from engine.config import VolumeConfig
+from engine.processes import autocast
 from engine.run import launch, start
 from losses.distributed import all_sum
 from losses.masked import MaskedScore, draw_mask, masked_slice_loss, published_mask_loss
@@ -52,7 +53,9 @@ def main(config: MaskConfig, method: str = "deepcluster") -> MaskedVolumeModel:
     model = MaskedVolumeModel(volume_encoder, config.d_model, token_alone=published)
     network = run.prepare(model, loader, slice_encoder=slice_encoder)
 
-    scored = VolumeDataset(thinned(items, config.scored_volumes), config.target_shape, config.seed, config.fit, centred=True)
+    number_of = {item: number for number, item in enumerate(items)}
+    chosen = thinned(items, config.scored_volumes)
+    scored = VolumeDataset(chosen, config.target_shape, config.seed, config.fit, centred=True)
     plain = once_loader(scored, collate_volumes, workers=config.workers, **dealt)
 
     def embed(pixels, real):
@@ -96,13 +99,15 @@ def main(config: MaskConfig, method: str = "deepcluster") -> MaskedVolumeModel:
         return embed(view.pixels, view.real), view.real
 
     def score(batches):
-        """R² on whole volumes, each with a mask that no training step uses."""
+        """R² on whole volumes, each with a mask that no training step uses; their embeddings, without masks, are shown."""
         tally = MaskedScore()
         for batch in run.evaluate(batches):
             targets, real = batch["slices"], torch.from_numpy(batch["on_host"]["real"])
             masked = draw_mask(mask_draws(batch, config.seed, real.shape[1], views=1), real, config.mask_ratio)
             guess = interpolate_neighbours(targets, real, masked)
             tally.add(model(targets, real, masked), targets, guess, masked)
+            with autocast(run.dtype, run.device):
+                run.show(None, embed_whole(batch), [number_of[chosen[index]] for index in batch["on_host"]["index"]])
         return tally.compute()
 
     def embed_whole(batch):

@@ -24,7 +24,7 @@ from datasets.pictures import Pictures
 from datasets.seen import as_grey, files_of, seen_crops, seen_views, some_pictures
 from datasets.views import mask_draws
 from datasets.whole_files import network_input, whole_files
-from engine.checkpoint import load_part, write_atomically
+from engine.checkpoint import write_atomically
 from engine.config import parse
 from engine.embedding import computing_device
 from engine.errors import UserError, speaking_to_people
@@ -128,10 +128,8 @@ def views(stage: StageRecord) -> str:
 
 def image_clusters(stage: StageRecord, most: int) -> str:
     """Prototypes of stage 1, which only its checkpoints hold."""
-    state = load_part(stage.folder / "checkpoints", "model")
-    if state is None:
-        raise UserError(f"{stage.folder / 'checkpoints'} holds no state, and prototypes are nowhere else.")
-    network, config = load_image_network(state, stage.config["arch"], stage.config["scores"]), stage.constants()
+    network = load_image_network(stage.last_model(), stage.config["arch"], stage.config["scores"])
+    config = stage.constants()
     side = config.size_crops[0]
 
     def scores(pictures: torch.Tensor) -> torch.Tensor:
@@ -147,7 +145,7 @@ def image_likeness(track: Track, most: int) -> dict[str, str]:
     shown = next((of for number, of in track.stages.items() if number == 1 or of.config.get("image_path")), None)
     if shown is None:
         return {}
-    encoders, _ = load_encoders(own_weights(track.last))
+    encoders, _ = load_encoders(track.last.own_weights())
     config = track.last.constants()
     size = (config.size_crops[0],) * 2 if track.last.stage == 1 else config.target_shape[1:]
     encoders.to(computing_device())
@@ -179,7 +177,7 @@ def picture_pass(
 
 def of_volumes(stage: StageRecord, most: int) -> dict[str, str]:
     """All that is shown of volumes, from the weights of stage 2 or 3."""
-    network = load_whole_network(own_weights(stage)).to(computing_device())
+    network = load_whole_network(stage.own_weights()).to(computing_device())
     items = thinned(same_files(stage)[1], most)
     looks = volume_pass(network, items, stage.constants())
     embeddings = np.stack([look.found["volumes"] for look in looks])
@@ -257,14 +255,6 @@ def likeness(what: str, embeddings: np.ndarray, sources: list[tuple], picture, k
     head = paragraph(f"{what}, {len(items)} of those that were learned from:")
     rows = neighbour_rows(items, numbers, asked, found, picture, kind)
     return {"maps": head + maps(embeddings, items, PROJECTIONS), "neighbours": head + rows}
-
-
-def own_weights(stage: StageRecord) -> Path:
-    """The weight file of a run. Raises `UserError` when it is not there, or is another run's."""
-    if not stage.about:
-        reason = "was written by another run" if stage.weights.is_file() else "is not there"
-        raise UserError(f"the weight file {stage.weights} {reason}.")
-    return stage.weights
 
 
 if __name__ == "__main__":

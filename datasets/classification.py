@@ -12,7 +12,7 @@ from .files import Item, summary, with_truth
 from .image_views import resized
 from .loader import epoch_loader, once_loader
 from .pictures import CropDataset, Pictures, collate_pictures
-from .views import one_view, picture_crops, plain_view
+from .views import middle_slice, one_view, picture_crops, plain_view
 from .volumes import VolumeDataset, collate_volumes
 
 
@@ -67,6 +67,13 @@ class Shown:
             view = one_view(batch, seed, policy, self.normalise, dtype)
             return view.pixels, view.real
         return (picture_crops(batch, seed, self.normalise, dtype, mirror=flip)[0],)
+
+    def looked_at(self, pixels: torch.Tensor, real: torch.Tensor | None = None) -> list[torch.Tensor]:
+        """What a person is shown of the same: (B, 1 or 3, h, w); of volumes the middle slice."""
+        if real is None:
+            return [pixels]
+        slices = middle_slice(pixels, real)
+        return [slices if slices.ndim == 4 else slices[:, None]]
 
     def plain(self, batch: dict, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
         """The same of items as they are."""

@@ -32,7 +32,7 @@ def deal(function: Callable, tasks: Sequence[tuple], processes: int) -> Iterator
                     idle.append((process, connection))
                 except (EOFError, OSError):
                     process.join()
-                    result, why = None, f"the process that read it was ended ({_name(process.exitcode)})"
+                    result, why = None, f"the process that read it was ended ({how_it_ended(process.exitcode)})"
                 yield number, result, why
     finally:
         for process, connection in [*idle, *((process, connection) for connection, (process, _) in busy.items())]:
@@ -67,5 +67,6 @@ def _work(function: Callable, tasks: Connection, open_ends: list[Connection]) ->
         tasks.send(answer)
 
 
-def _name(exit_code: int) -> str:
+def how_it_ended(exit_code: int) -> str:
+    """The signal that ended a process, or its exit code, in words."""
     return signal.Signals(-exit_code).name if exit_code < 0 else f"exit code {exit_code}"

@@ -2,12 +2,16 @@
 
 import multiprocessing
 import multiprocessing.util
+import os
 import signal
+from functools import partial
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
+from .dealing import how_it_ended
 from .epochs import EndlessBatches, EpochBatches, EveryItemOnce
+from .errors import DataError
 
 
 def epoch_loader(
@@ -48,26 +52,72 @@ def make_loader(dataset: Dataset, batches: Sampler, collate, workers: int = 0, p
     if workers:
         # runs at exit before Python asks its children to end, which ours would not hear
         multiprocessing.util.Finalize(None, _end_workers, exitpriority=100)
-    return DataLoader(
+    return Loader(
         dataset,
         batch_sampler=batches,
         collate_fn=collate,
         num_workers=workers,
         persistent_workers=persistent and workers > 0,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_begin_worker,
         # the loader draws a seed for its workers; nothing uses it, and the global generator is left alone
         generator=torch.Generator(),
     )
 
 
+class Loader(DataLoader):
+    """Each of its processes notes what it reads, so that one that is killed by its file is told with the file's name.
+
+    The data set gives items by (index, turn), and the name of each by `name_of(index)`.
+    """
+
+    def __init__(self, dataset: Dataset, num_workers: int, **how):
+        # of each process its id, and the index that it is reading, or -1
+        self.reading = multiprocessing.RawArray("q", 2 * max(1, num_workers))
+        super().__init__(dataset, num_workers=num_workers, worker_init_fn=partial(_begin_worker, self.reading), **how)
+
+    def __iter__(self):
+        """Raises `DataError` when a process is gone."""
+        children, heeded = [], signal.getsignal(signal.SIGCHLD)
+        try:
+            batches = super().__iter__()
+            if signal.getsignal(signal.SIGCHLD) != heeded:  # torch's own raises wherever the caller is by then, not here
+                signal.signal(signal.SIGCHLD, heeded)
+            children = multiprocessing.active_children() if self.num_workers else []
+            yield from batches
+        except RuntimeError as error:
+            if "DataLoader worker (pid" not in str(error):
+                raise
+            raise DataError(self._what_happened(children)) from None
+
+    def _what_happened(self, children: list) -> str:
+        index_of = dict(zip(self.reading[::2], self.reading[1::2]))
+        dead = [child for child in children if child.pid in index_of and not child.is_alive()]
+        how = ", ".join(sorted({how_it_ended(child.exitcode) for child in dead})) or "unknown how"
+        files = [self.dataset.name_of(index_of[child.pid]) for child in dead if index_of[child.pid] >= 0]
+        if not files:
+            return f"a loader process was ended ({how}), most often because the memory is used up: give fewer --workers."
+        return (
+            f"a loader process was ended ({how}) while it read {' and '.join(files)}; either the memory is used up (fewer "
+            "--workers need less), or the file is damaged or was cut meanwhile: replace or remove it."
+        )
+
+
 def _end_workers() -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's own would say of each that it was killed
     for child in multiprocessing.active_children():
         child.kill()
 
 
-def _begin_worker(worker: int) -> None:
+def _begin_worker(reading, worker: int) -> None:
     torch.set_num_threads(1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # who started it decides when it ends
+    dataset = get_worker_info().dataset
+
+    def noted(place: tuple[int, int]):
+        reading[2 * worker + 1] = place[0]
+        item = dataset[place]
+        reading[2 * worker + 1] = -1
+        return item
+
+    reading[2 * worker : 2 * worker + 2] = os.getpid(), -1
+    dataset.__getitems__ = lambda batch: [noted(place) for place in batch]  # what torch takes a batch by, where it is there

@@ -141,6 +141,9 @@ class WholePictureDataset(Dataset):
     def __len__(self) -> int:
         return len(self.pictures)
 
+    def name_of(self, index: int) -> str:
+        return self.pictures.name_of(index)
+
     def __getitem__(self, place: tuple[int, int]) -> dict:
         index, turn = place
         pixels, (low, high) = self.pictures.read(index)

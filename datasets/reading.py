@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 
 from .errors import DataError
-from .formats import array_of, half_of_memory, layout_of
+from .formats import Layout, array_of, half_of_memory, layout_of
+from .geometry import as_hung, turn_of
 
 SPARE = np.float32(2**20)  # the sum of so many values must be finite, too: shrinking a plane averages them
 PICTURES = ("PNG", "JPEG", "TIFF", "BMP")  # PIL knows others, some of which start programs
@@ -19,6 +20,21 @@ def open_volume(path: Path) -> np.ndarray:
     Raises `DataError` for a file that cannot be read, is not three-dimensional, is empty, or holds no real numbers.
     """
     return _understood(path, "volume", lambda: array_of(layout_of(path)))
+
+
+def open_hung_volume(path: Path) -> np.ndarray:
+    """As `open_volume`, turned as `prepare_data.py` turns volumes; of a file with a fourth axis the only volume in it."""
+    return _understood(path, "volume", lambda: _hung(layout_of(path, axes=(3, 4))))
+
+
+def _hung(layout: Layout) -> np.ndarray:
+    voxels = array_of(layout)
+    if voxels.ndim == 4:
+        if voxels.shape[3] > 1:
+            raise ValueError(f"it holds {voxels.shape[3]} volumes; choose one, as an array")
+        voxels = voxels[..., 0]
+    axes, flipped, _ = turn_of(layout.rows_first_affine, voxels.shape, layout.rows_first_slices)
+    return as_hung(voxels, axes, flipped)
 
 
 def volume_shape(path: Path) -> tuple[int, int, int]:

@@ -105,6 +105,9 @@ class WholeCases(Dataset):
     def __len__(self) -> int:
         return len(self.cases)
 
+    def name_of(self, index: int) -> str:
+        return str(self.cases[index].path)
+
     def __getitem__(self, place: tuple[int, int]) -> dict:
         case, scan = self.cases[place[0]], read_scan(self.cases[place[0]])
         slices, low, high, where = _slices_of(case, scan.pixels, self.size)

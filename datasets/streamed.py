@@ -41,6 +41,9 @@ class AnyFiles(Dataset):
     def __len__(self) -> int:
         return len(self.sources)
 
+    def name_of(self, index: int) -> str:
+        return str(self.sources[index].files[0])
+
     def __getitem__(self, place: tuple[int, int]) -> dict:
         index = place[0]
         try:

@@ -53,9 +53,12 @@ def _views(views: int, batch: dict, seed: int, policy: str, normalise: str, dtyp
 
 def middle_slices(view: Views) -> list[torch.Tensor]:
     """The middle slice of each volume in both views, to be looked at: two of (B, 1, H, W)."""
-    middle = (view.real.sum(1) // 2).tolist()
-    slices = torch.stack([volume[number] for volume, number in zip(view.pixels, middle)])
-    return list(slices[:, None].chunk(2))
+    return list(middle_slice(view.pixels, view.real)[:, None].chunk(2))
+
+
+def middle_slice(pixels: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """The middle one of each volume's real slices: of (B, N, [3,] H, W), (B, [3,] H, W)."""
+    return torch.stack([volume[number] for volume, number in zip(pixels, (real.sum(1) // 2).tolist())])
 
 
 def plain_view(batch: dict, normalise: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:

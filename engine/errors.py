@@ -74,12 +74,6 @@ def _in_words(error: BaseException) -> BaseException:
             "the memory is used up; lower --batch_size, --image_batch_size or --target_shape, or keep less with --recompute "
             "and --precision bf16. The last saved state is kept: the same command goes on from it."
         )
-    if "DataLoader worker" in text:
-        return MachineError(
-            f"a loader process was ended from outside ({text.splitlines()[0].strip()}); most often the memory is used up "
-            "(fewer --workers need less), or a file was cut while it was read. The last saved state is kept: the same command "
-            "goes on from it."
-        )
     if isinstance(error, dist.DistError) or any(sign in text for sign in ("gloo", "Gloo", "NCCL")):
         reason = "did not answer in time (--timeout_minutes)" if "imed out" in text or "timeout" in text else "has ended"
         return MachineError(

@@ -9,6 +9,7 @@ import socket
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -216,10 +217,18 @@ class Run:
         if self.step % LOG_EVERY == 0:
             self._log_step(figures)
 
-    def show(self, views: Views, embeddings: torch.Tensor | None = None) -> None:
-        """For TensorBoard, once an epoch: views of a batch, and a map of embeddings (`engine.showing.Showing.add`)."""
+    def show(self, views: Views | None, embeddings: torch.Tensor | None = None, indices=None) -> None:
+        """For TensorBoard, once an epoch: views of a batch, and a map of embeddings (`engine.showing.Showing.add`).
+
+        indices: numbers of the items in the data set that is learned from; None = those of the batch that came last.
+        """
         if self.rank == 0:
-            self.showing.add(views, embeddings, self._shown[0])
+            self.showing.add(views, embeddings, self._shown[0] if indices is None else indices)
+
+    def picture(self, name: str, pixels: np.ndarray) -> None:
+        """A picture (h, w) or (h, w, 3) uint8 for TensorBoard, of the first process, between `epochs` and its end."""
+        if self.rank == 0:
+            self.logbook.picture(name, pixels, self.step)
 
     def log(self, **figures: float) -> None:
         """Figures of this epoch beside the losses."""

@@ -73,6 +73,20 @@ class StageRecord:
     def weights(self) -> Path:
         return self.path_of(self.config.get("pretrained_path", "weights")) / self.config.get("checkpoint_name", "")
 
+    def own_weights(self) -> Path:
+        """The weight file. Raises `UserError` when it is not there, or is another run's."""
+        if not self.about:
+            reason = "was written by another run" if self.weights.is_file() else "is not there"
+            raise UserError(f"the weight file {self.weights} {reason}.")
+        return self.weights
+
+    def last_model(self) -> dict:
+        """The model's tensors in its last state, with the heads that no weight file has. Raises `UserError` without a state."""
+        state = load_part(self.folder / "checkpoints", "model")
+        if state is None:
+            raise UserError(f"{self.folder / 'checkpoints'} holds no state, and prototypes are nowhere else.")
+        return state
+
     @property
     def unfinished(self) -> str:
         """How far it is, in words; "" when it has done all of its epochs."""

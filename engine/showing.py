@@ -12,6 +12,8 @@ from .groups import NONE, REST, common_groups
 SHOWN, VIEWS, SIDE = 6, 4, 96  # items, views of each, and pixels of a picture at most
 GAP = 2  # pixels between pictures
 MOST_ROWS = 256  # embeddings of an epoch, its first ones
+RESULT = 256  # pixels of a segmented slice at most
+TRUE, FOUND = (240, 228, 66), (213, 94, 0)  # light and dark, as in `engine.pictures`
 MAP, LINE = 320, 14  # pixels of the map; of a line of its legend
 COLOURS = [
     (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75), (227, 119, 194),
@@ -32,12 +34,12 @@ class Showing:
         self.rows: list[torch.Tensor] = []
         self.indices: list[np.ndarray] = []
 
-    def add(self, views: Views, embeddings: torch.Tensor | None, indices) -> None:
-        """views: tensors (B, 1 or 3, h, w), each of the same items; or what makes them, asked once an epoch.
+    def add(self, views: Views | None, embeddings: torch.Tensor | None, indices) -> None:
+        """views: tensors (B, 1 or 3, h, w), each of the same items; or what makes them, asked once an epoch; or None.
 
         embeddings (B, D) of the items, or None; indices (B,): their numbers in the data set.
         """
-        if self.views is None:
+        if self.views is None and views is not None:
             self.views = sheet(views() if callable(views) else views)
         if embeddings is not None and sum(map(len, self.rows)) < MOST_ROWS:
             self.rows.append(embeddings.detach())
@@ -80,6 +82,34 @@ def sheet(views: Sequence[torch.Tensor]) -> np.ndarray:
     cell = [GAP + max(column.shape[axis] for column in columns) for axis in (1, 2)]
     cells = [[np.pad(p, [(0, cell[0] - len(p)), (0, cell[1] - len(p[0]))]) for p in column] for column in columns]
     return np.block([list(row) for row in zip(*cells)])
+
+
+def outlined(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """(h, w, 3) uint8: a slice (H, W) over its own range, with the borders of the classes of two label maps (H, W).
+
+    The prediction is drawn over the truth, so that what is seen of the truth was missed.
+    """
+    step = -(-max(image.shape) // RESULT)
+    image, truth, predicted = (of[::step, ::step] for of in (image, truth, predicted))
+    low, high = np.percentile(image, (0.5, 99.5))
+    grey = (255 * np.clip((image - low) / max(high - low, 1e-12), 0, 1)).astype(np.uint8)
+    picture = np.repeat(grey[:, :, None], 3, axis=2)
+    for labels, colour in ((truth, TRUE), (predicted, FOUND)):
+        picture[_border(labels)] = colour
+    return picture
+
+
+def beside_each_other(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """(h, w, 3) uint8: pictures of any sizes, side by side."""
+    height = max(map(len, pictures))
+    return np.hstack([np.pad(one, [(0, height - len(one)), (0, GAP), (0, 0)]) for one in pictures])
+
+
+def _border(labels: np.ndarray) -> np.ndarray:
+    """(H, W) bool: pixels of a class that have a neighbour of another, or lie at the side of the picture."""
+    around = np.pad(labels, 1)
+    neighbours = around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:]
+    return (labels > 0) & np.any([of != labels for of in neighbours], axis=0)
 
 
 def map_of(embeddings: np.ndarray, groups: Sequence[str]) -> np.ndarray:

@@ -1,13 +1,16 @@
 from types import SimpleNamespace
 
+import nibabel
 import numpy as np
 import pytest
+import SimpleITK
 import torch
 
 from datasets.files import find_volumes
 from datasets.views import plain_view
 from datasets.volumes import VolumeDataset, collate_volumes
-from joint_ssl import load_model
+from hubconf import read_volume as read_any
+from joint_ssl import DataError, load_model, read_volume
 from models.joint import JointModel
 from models.pretrained import load_encoders, make_encoders
 from models.volume_encoder import volume_embedding
@@ -121,3 +124,40 @@ def test_bfloat16_tensors_are_encoded_as_their_values(folder):
 def test_samplings_and_channels_that_there_are_not_are_refused(folder, how):
     with pytest.raises(ValueError, match="use da018 or da020, and 1 channel or more"):
         load_model(str(folder / "joint.pth"), **how)
+
+
+def write_turned(folder) -> list[str]:
+    """Volumes that do not lie as they are looked at: their names."""
+    stored = np.random.default_rng(5).integers(-900, 900, (12, 9, 7)).astype(np.int16)
+    affine = np.array([[0, 0, 3, -5], [-1, 0.1, 0, 4], [0.1, 1, 0, 2], [0, 0, 0, 1]])
+    scaled = nibabel.Nifti1Image(stored, affine)
+    scaled.header.set_slope_inter(0.5, -20)
+    nibabel.save(scaled, folder / "scaled.nii.gz")
+    nibabel.save(nibabel.Nifti2Image(stored[..., None].astype(np.float32), affine), folder / "fourth.nii")
+    nibabel.save(nibabel.Nifti1Image(stored[..., None].repeat(2, 3), affine), folder / "moving.nii.gz")
+    image = SimpleITK.GetImageFromArray(stored)
+    image.SetDirection((-1, 0, 0, 0, 0, 1, 0, -1, 0))
+    for name in ("coronal.mha", "coronal.mhd", "coronal.nrrd"):
+        SimpleITK.WriteImage(image, str(folder / name))
+    np.save(folder / "plain.npy", stored)
+    return ["scaled.nii.gz", "fourth.nii", "coronal.mha", "coronal.mhd", "coronal.nrrd", "plain.npy"]
+
+
+def test_plain_files_are_read_as_the_checkout_reads_files_of_any_format(tmp_path):
+    for name in write_turned(tmp_path):
+        volume = read_volume(tmp_path / name)
+        assert volume.ndim == 3 and np.array_equal(volume, read_any(str(tmp_path / name))), name
+
+
+@pytest.mark.parametrize(
+    "name, says",
+    [
+        ("scan.dcm", "is no NPY, NIfTI, MHA, MHD or NRRD file; read it by a library of its format"),
+        ("none.nii.gz", r"none\.nii\.gz cannot be read as a volume \(No such file"),
+        ("moving.nii.gz", "holds 2 volumes; choose one"),
+    ],
+)
+def test_files_that_are_no_plain_volume_are_one_sentence(tmp_path, name, says):
+    write_turned(tmp_path)
+    with pytest.raises(DataError, match=says):
+        read_volume(str(tmp_path / name))

@@ -45,7 +45,7 @@ def imports_at_its_top(module: str, path: Path) -> tuple[set[str], set[str]]:
     return ours, others
 
 
-def test_the_package_has_the_modules_that_load_model_needs_and_no_others():
+def test_the_package_has_the_modules_that_it_needs_and_no_others():
     needed, others, waiting = {"joint_ssl.datasets", "joint_ssl.models"}, set(), ["joint_ssl"]
     files = sources()
     while waiting:
@@ -100,6 +100,7 @@ try:
     joint_ssl.load_model("none.pth")
 except joint_ssl.WeightsError as error:
     assert "none.pth" in str(error)
+assert np.array_equal(joint_ssl.read_volume(pixels), np.load(pixels).transpose(2, 0, 1))
 pixels = np.load(pixels)
 np.savez(output, slices=model.encode_slices(pixels).numpy(), volumes=model.encode_volumes(pixels[None]).numpy())
 """

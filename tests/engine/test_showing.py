@@ -1,7 +1,24 @@
 import numpy as np
 import torch
 
-from engine.showing import COLOURS, GAP, GREY, MAP, MOST_ROWS, SHOWN, SIDE, VIEWS, Showing, map_of, sheet
+from engine.showing import (
+    COLOURS,
+    FOUND,
+    GAP,
+    GREY,
+    MAP,
+    MOST_ROWS,
+    RESULT,
+    SHOWN,
+    SIDE,
+    TRUE,
+    VIEWS,
+    Showing,
+    beside_each_other,
+    map_of,
+    outlined,
+    sheet,
+)  # fmt: skip
 
 
 class Book:
@@ -45,6 +62,29 @@ def test_views_are_asked_for_once_an_epoch_and_embeddings_kept_up_to_a_limit():
     rows, about, columns, step = book.rows
     assert rows.shape == (MOST_ROWS, 4) and step == 2 and columns == ["file", "folder"]
     assert about[101] == ["101.png", "b"] and 1900 < rows[101].mean() < 2100  # rows and names belong together
+
+
+def test_embeddings_are_shown_without_views_too():
+    showing, book = Showing(), Book()
+    showing.add(None, torch.randn(5, 4), np.arange(5))
+    showing.give(book, 1, str, for_projector=False)
+    assert set(book.pictures) == {"embeddings"}
+
+
+def test_a_segmented_slice_has_the_borders_of_every_class_the_predictions_over_the_true_ones():
+    image = np.random.default_rng(0).normal(size=(30, 20))
+    truth, predicted = np.zeros((2, 30, 20), np.uint8)
+    truth[4:10, 0:6], truth[4:10, 6:12], predicted[4:10, 3:6] = 1, 2, 1
+    picture = outlined(image, truth, predicted)
+    true, found = ((picture == colour).all(2) for colour in (TRUE, FOUND))
+    assert picture.shape == (30, 20, 3) and found.sum() == 2 * 6 + 2 * 3 - 4
+    assert true[4, 0] and true[7, 6] and true[7, 11] and not true[7, 5] and not true[7, 9]  # (7, 5) is the prediction's
+    assert not (true | found)[12:].any() and len(np.unique(picture[12:])) > 50
+    assert outlined(np.zeros((RESULT + 1, 9)), *np.zeros((2, RESULT + 1, 9))).shape == (RESULT // 2 + 1, 5, 3)
+
+
+def test_slices_of_other_sizes_stand_beside_each_other():
+    assert beside_each_other([np.ones((8, 5, 3), np.uint8), np.ones((4, 6, 3), np.uint8)]).shape == (8, 11 + 2 * GAP, 3)
 
 
 def test_an_epoch_in_which_nothing_was_shown_has_no_pictures():

@@ -53,11 +53,6 @@ def test_a_lost_process_is_told_with_what_became_of_the_state(text, reason, caps
     assert code == 1 and f"another process {reason}" in sentence and "last saved state is kept" in sentence
 
 
-def test_a_loader_process_that_was_ended_from_outside_is_told(capsys):
-    code, sentence = said(RuntimeError("DataLoader worker (pid 4320) is killed by signal: Bus error. "), capsys)
-    assert code == 1 and "fewer --workers" in sentence and "pid 4320" in sentence
-
-
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(RuntimeError, match="a bug"), speaking_to_people():
         raise RuntimeError("a bug")

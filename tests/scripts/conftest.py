@@ -1,6 +1,7 @@
 """Small data of our own making, and the six scripts run on one and on two processes, once for all tests of this folder."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,3 +75,14 @@ def one_and_two(data, tmp_path_factory) -> tuple[Path, Path]:
 
 def load(folder: Path, name: str, rank: int = 0) -> dict[str, torch.Tensor]:
     return torch.load(folder / f"{name}-{rank}.pt")
+
+
+def report_figures(page: str) -> dict[tuple[str, str, str], float]:
+    """The figures of a report by (folder of the script, figure, "first" or "last")."""
+    found = re.findall(r'<data value="([^"]+)" data-figure="(\w+)/(\w+)/(first|last)">', page)
+    return {(script, name, at): float(value) for value, script, name, at in found}
+
+
+def events(folder: str | Path) -> EventAccumulator:
+    """What a run has written for TensorBoard, all of it."""
+    return EventAccumulator(str(Path(folder) / "tensorboard"), {"images": 0, "scalars": 0}).Reload()

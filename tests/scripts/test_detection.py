@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import run
+from conftest import events, run
 from PIL import Image
 from test_errors import refused
 
@@ -68,6 +68,7 @@ def logged(folder):
 def test_a_short_run_learns_and_writes_what_prediction_needs(radiographs, tmp_path):
     learn(radiographs, "--epochs", 2, "--score_every", 2, "--evaluate", "both", "--base_lr", 5e-4)
     folder = tmp_path / "runs/finetune_detection"
+    assert len(events(folder).Images("views")) == 2
     losses = [line["loss"] for line in logged(folder)]
     assert losses[-1] < losses[0]
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))

@@ -1,5 +1,7 @@
 """Embeddings of folders, and the most similar files, from small weights with random numbers."""
 
+import os
+import signal
 import weakref
 from pathlib import Path
 
@@ -9,9 +11,10 @@ import pytest
 from PIL import Image
 
 import embed
+from datasets.streamed import AnyFiles
 from engine.config import parse
 from engine.embedding_files import read_pieces
-from engine.errors import UserError
+from engine.errors import UserError, speaking_to_people
 from hubconf import load_model, read_volume
 from tests.small_weights import write_image, write_joint
 
@@ -109,6 +112,26 @@ def test_a_bad_file_ends_it_with_its_name_or_is_left_out(here, capsys):
     assert len(np.load("e.npy")) == 8
     with pytest.raises(UserError, match=r"None of the 1 files of scans/mr/worse\.npy can be read"):
         run("scans/mr/worse.npy", "--weights", "joint.pth", "--output", "f.npy", "--on_bad_file", "skip")
+
+
+@pytest.mark.parametrize("skip", [[], ["--on_bad_file", "skip"]])
+def test_a_file_that_kills_the_process_that_reads_it_is_named_with_code_2_and_nothing_is_written(
+    here, monkeypatch, capsys, skip
+):
+    parts = AnyFiles._parts
+
+    def deadly(files, source):
+        if source.name == "mr/3.npy":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return parts(files, source)
+
+    monkeypatch.setattr(AnyFiles, "_parts", deadly)
+    with pytest.raises(SystemExit) as stop, speaking_to_people():
+        run("scans", "--weights", "joint.pth", "--output", "e.npy", "--workers", 1, "--batch_size", 2, *skip)
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert stop.value.code == 2
+    assert said.startswith("error: a loader process was ended (SIGKILL) while it read scans/mr/3.npy; either the memory")
+    assert not list(here.glob("*e.npy*")) and not list(here.glob("*e.csv*"))
 
 
 def test_similar_cases_are_of_the_same_kind_and_of_other_subjects(here, capsys):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from conftest import ROOT, run, write_labels
+from conftest import ROOT, events, run, write_labels
 
 from datasets import luna16
 from datasets.classification import Shown
@@ -74,6 +74,7 @@ def test_images_are_learned_and_the_file_predicts_what_was_judged(data, here):
     tune(*images(data), "--epochs", 2, "--score_every", 1)
     results = json.loads(Path("runs/finetune_classification/results.json").read_text(encoding="utf-8"))
     assert list(results) == ["valid"] and all("valid_auc" in epoch for epoch in epochs())
+    assert len(events("runs/finetune_classification").Images("views")) == 2
     weights = read_downstream("weights/classification.pth", "classification")
     assert weights.about["classes"] == ["0", "1"] and weights.about["inputs"] == {}
     model, shown = load_classifier(weights), Shown(**weights.about["shown"])
@@ -96,6 +97,7 @@ def test_heads_of_volumes_leave_every_pretrained_tensor_as_it_is(how, data, here
     for name, value in state.items():
         assert torch.equal(weights.state[name.removeprefix("masked.")], value), name
     assert weights.state["standardise.deviation"].std() > 0
+    assert len(events("runs/finetune_classification").Images("views")) == 2
     assert weights.about["shown"]["normalise"] == "none" and list(weights.about["inputs"]) == ["weights/swav3D.pth"]
 
 

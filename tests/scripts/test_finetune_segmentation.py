@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import run
+from conftest import events, run
 
 import finetune_segmentation
 from engine.config import parse
@@ -55,6 +55,7 @@ def test_discs_are_learned_and_judged_by_the_volume(here):
     with open("runs/finetune_segmentation/cases.csv", newline="", encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == of_test["volumes"] * 2
     assert Path("runs/finetune_segmentation/best_median_worst_test.png").exists()
+    assert [of.step for of in events("runs/finetune_segmentation").Images("validation")] == [12, 24, 36, 48, 60]
     about = read_downstream("weights/segmentation.pth", "segmentation").about
     assert about["classes"] == ["5", "9"] and about["image_size"] == [32, 32] and about["network"]["arch"] == "resnet18"
 

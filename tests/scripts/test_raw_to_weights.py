@@ -1,5 +1,7 @@
-"""Raw files of every kind → training data → check → stages 1 to 3, by commands alone."""
+"""Raw files of every kind → training data → check → stages 1 to 3 → report → embeddings → similar cases, by commands alone."""
 
+import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -9,36 +11,45 @@ import pytest
 import SimpleITK
 from PIL import Image
 
+from engine.embedding_files import read_pieces
 from run_pipeline import PipelineConfig, converted
 from tests.dicom_series import write_series
-from tests.scripts.conftest import ROOT, run
+from tests.scripts.conftest import ROOT, report_figures, run
 
 LABELLED = ROOT.parent / "shared" / "data" / "labelled"
+STAGES = ("ssl_swav_2D", "mask_swav_3D", "ssl_swav_3D")
+WEIGHTS = ("--weights", "runs/p/weights/swav3D.pth")
 
 
-def real_or_made(name: str, kind: str, count: int) -> list[np.ndarray]:
-    """(H, W, C) volumes of a public data set, where those are; else made ones."""
-    if LABELLED.is_dir():
+def real_or_made(name: str, kind: str, count: int, real: bool) -> list[np.ndarray]:
+    """(H, W, C) volumes of a public data set, or made ones."""
+    if real:
         paths = [p for p in sorted((LABELLED / name / "train").glob(f"*.{kind}")) if "label" not in p.name][:count]
         if kind == "npz":
             return [np.load(path)["image"] for path in paths]
         return [np.asarray(nibabel.load(path).dataobj).swapaxes(0, 1) for path in paths]
+    return [made(np.random.default_rng([number, *name.encode()])) for number in range(count)]
+
+
+def made(rng: np.random.Generator) -> np.ndarray:
+    """(H, W, C): two bright ellipsoids in noise, which no other volume has."""
     grid = np.mgrid[-1:1:40j, -1:1:38j, -1:1:12j]
-    rngs = [np.random.default_rng(number + len(name)) for number in range(count)]
-    return [((grid**2).sum(0) < r.uniform(0.4, 0.9)) * 120 + r.integers(0, 60, (40, 38, 12)) for r in rngs]
+    places, sizes = rng.uniform(-0.5, 0.5, (2, 3, 1, 1, 1)), rng.uniform(0.2, 0.9, (2, 3, 1, 1, 1))
+    inside = [(((grid - place) / size) ** 2).sum(0) < 1 for place, size in zip(places, sizes)]
+    return inside[0] * 120 + inside[1] * 60 + rng.integers(0, 60, grid.shape[1:])
 
 
-def write_raw(raw: Path) -> None:
+def write_raw(raw: Path, real: bool) -> None:
     for folder in ("nifti", "arrays", "dicom", "other"):
         (raw / folder).mkdir(parents=True)
-    for number, volume in enumerate(real_or_made("LA2018", "nii.gz", 4)):
+    for number, volume in enumerate(real_or_made("LA2018", "nii.gz", 4, real)):
         image = nibabel.Nifti1Image(volume.swapaxes(0, 1).astype(np.int16), np.diag([-1.0, -1.0, 1.0, 1.0]))
         nibabel.save(image, raw / f"nifti/la{number}.nii.gz")
         label = nibabel.Nifti1Image((volume.swapaxes(0, 1) > 99).astype(np.uint8), image.affine)
         nibabel.save(label, raw / f"nifti/la{number}_label.nii.gz")
-    for number, volume in enumerate(real_or_made("ACDC", "npz", 4)):
+    for number, volume in enumerate(real_or_made("ACDC", "npz", 4, real)):
         np.savez_compressed(raw / f"arrays/patient{number // 2:03d}_frame{number % 2:02d}.npz", image=volume, label=volume > 99)
-    brains = real_or_made("IBSR18", "nii.gz", 5)
+    brains = real_or_made("IBSR18", "nii.gz", 5, real)
     affine = np.array([[0, 1.5, 0.1, -70], [1.5, 0, 0, -90], [0, -0.1, 1.5, -40], [0, 0, 0, 1]])
     affine[:3, 2] = np.cross(affine[:3, 1], affine[:3, 0]) / 1.5
     for number, volume in enumerate(brains[:2]):
@@ -60,26 +71,78 @@ def short_run(folder: Path) -> list[str]:
     return words.split()
 
 
+def command(here: Path, script: str, *words: str) -> str:
+    """What a script prints that ends well."""
+    done = run(ROOT / script, *words, cwd=here)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return done.stdout
+
+
+def last_epoch(folder: Path) -> dict:
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line["kind"] == "epoch"][-1]
+
+
+def nearest(said: str) -> list[tuple[float, str]]:
+    """(cosine, file) of the table of similar cases, as it is printed."""
+    rows = [line.split("│") for line in said.splitlines() if line.startswith("│")]
+    return [(float(cosine), file.strip()) for _, cosine, file, *_ in rows]
+
+
+def the_report_tells_the_figures_of_the_log(here: Path) -> None:
+    page = (here / "runs/p/report.html").read_bytes()
+    told, wanted = report_figures(page.decode()), ("images_loss", "loss", "r2_mean", "volumes_loss", "slices_rank")
+    assert len(page) < 5e6
+    for stage in STAGES:
+        log = last_epoch(here / "runs/p" / stage)
+        shown = {name: told[stage, name, "last"] for name in wanted if (stage, name, "last") in told}
+        assert shown and shown == {name: log[name] for name in shown}, stage
+
+
+def every_volume_finds_itself_and_then_others(here: Path) -> None:
+    """Embeddings of the prepared folder; its files, and the raw ones that they were made of, as queries."""
+    command(here, "embed.py", "volumes", *WEIGHTS, "--output", "embeddings.parquet")
+    rows, blocks = zip(*read_pieces(here / "embeddings.parquet"))
+    files = [row["file"] for of in rows for row in of]
+    volumes = here / "volumes"
+    assert files == sorted(path.relative_to(volumes).as_posix() for path in volumes.glob("*/*.npy"))
+    embeddings = np.concatenate(blocks)
+    assert len(embeddings) == len(files) and np.isfinite(embeddings).all()
+
+    def similar(query: str, *words: str) -> list[tuple[float, str]]:
+        return nearest(command(here, "embed.py", "--query", query, "--among", "embeddings.parquet", *words))
+
+    shutil.copy(volumes / files[0], here / "copied.npy")
+    cosines, names = zip(*similar("copied.npy", *WEIGHTS, "--nearest", "99"))
+    assert cosines[0] == 1 and names[0] == files[0] and {*names} == {*files}
+    assert list(cosines) == sorted(cosines, reverse=True) and -1 <= cosines[-1] < 0.9999
+    for query in ("nifti/la0.nii.gz", "arrays/patient000_frame00.npz", "dicom/DOE^0", "other/brain.h5"):
+        cosine, name = similar(f"raw/{query}", *WEIGHTS)[0]
+        assert cosine == 1 and name.startswith(query.split("/")[0]), query
+    by_name = [name for _, name in similar(files[0], "--nearest", "99")]
+    assert len(by_name) == len(files) - 2  # neither itself nor the other frame of its subject
+
+
 @pytest.mark.slow
-def test_raw_files_of_every_kind_become_weights_by_commands_alone(tmp_path):
-    write_raw(tmp_path / "raw")
+@pytest.mark.parametrize(
+    "real", [pytest.param(True, marks=pytest.mark.skipif(not LABELLED.is_dir(), reason="needs real volumes")), False]
+)
+def test_raw_files_become_weights_a_report_and_similar_cases_by_commands_alone(tmp_path, real):
+    write_raw(tmp_path / "raw", real)
     for folder, more in [("nifti", []), ("arrays", ["--subject", r"(patient\d+)"]), ("dicom", []), ("other", [])]:
         words = ["--data_path", "volumes", "--image_path", "pictures", "--collection", folder, "--slice_step", "4", *more]
-        done = run(ROOT / "prepare_data.py", f"raw/{folder}", *words, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
+        command(tmp_path, "prepare_data.py", f"raw/{folder}", *words)
     for root in ("volumes", "pictures"):
-        done = run(ROOT / "prepare_data.py", "--check", "full", root, cwd=tmp_path)
-        assert done.returncode == 0, done.stdout + done.stderr
-    words = short_run(tmp_path)
-    done = run(ROOT / "run_pipeline.py", "--data_path", "volumes", "--image_path", "pictures", *words, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert (tmp_path / "runs/p/weights/swav3D.pth").is_file()
-    assert "kNN volumes" in done.stdout
+        command(tmp_path, "prepare_data.py", "--check", "full", root)
+    words = ["--data_path", "volumes", "--image_path", "pictures", *short_run(tmp_path)]
+    assert "kNN volumes" in command(tmp_path, "run_pipeline.py", *words)
+    the_report_tells_the_figures_of_the_log(tmp_path)
+    every_volume_finds_itself_and_then_others(tmp_path)
 
 
 @pytest.mark.slow
 def test_the_pipeline_converts_a_folder_of_nifti_files_once(tmp_path, monkeypatch, capfd):
-    write_raw(tmp_path / "raw")
+    write_raw(tmp_path / "raw", real=LABELLED.is_dir())
     first = run(ROOT / "run_pipeline.py", "--data_path", "raw", "--keep_names", *short_run(tmp_path), cwd=tmp_path)
     assert first.returncode == 0, first.stderr[-3000:]
     assert "converted once" in first.stdout and "reads" in first.stdout and "writes about" in first.stdout

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import make_data
+from conftest import make_data, report_figures
 from six_scripts import script_flags
 
 from engine.config import parse
@@ -91,8 +91,7 @@ def test_the_page_has_every_part_and_its_figures_are_those_of_the_log(here):
     page = written("runs/tiny")
     assert parts_of(page) == ALL_PARTS.split()
     assert "cannot be shown" not in page
-    found = re.findall(r'<data value="([^"]+)" data-figure="(\w+)/(\w+)/(first|last)">', page)
-    told = {(script, name, at): float(value) for value, script, name, at in found}
+    told = report_figures(page)
     for script in SCRIPTS:
         for at, line in (("first", lines_of(script)[0]), ("last", lines_of(script)[-1])):
             families = any(name.endswith("_ln_k") for name in line)
