@@ -1,5 +1,6 @@
 """The voxels of a case: the scan and its label map, turned alike; and label maps back in the file's own order of axes."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,7 +53,8 @@ Turn = tuple[tuple[int, int, int], tuple[bool, bool, bool], np.ndarray | None]  
 class Header:
     """shape, affine, slices' axis and spacing of (row, column, slice), as a file or its manifest tells them.
 
-    turned: it lies already as it is looked at, since `prepare_data.py` wrote it.
+    turned: it lies already as it is looked at, since `prepare_data.py` wrote it. channels: how many there are, along a fourth
+    axis.
     """
 
     shape: tuple[int, int, int]
@@ -60,6 +62,7 @@ class Header:
     slices: int | None
     spacing: tuple[float, float, float] | None = None
     turned: bool = False
+    channels: int = 1
 
     def turn(self) -> Turn:
         """How the file's array is looked at."""
@@ -74,8 +77,8 @@ class Header:
 
 
 def read_scan(case: Case) -> Scan:
-    """The scan of a case. Raises `DataError` for a file that is no volume of finite numbers."""
-    header, raw = _header(case.path, ""), _raw(case.path, "")
+    """The scan of a case. Raises `DataError` for a file that is no volume of finite numbers, or has channels, none chosen."""
+    header, raw = _image_header(case), _raw(case.path, "", case.channel)
     axes, flipped, affine = header.turn()
     pixels = _scaled(as_hung(raw.voxels, axes, flipped), raw)
     refuse_nonfinite(case.path, np.stack([pixels.min(), pixels.max()]).astype(np.float32))
@@ -88,7 +91,7 @@ def read_scan(case: Case) -> Scan:
 
 def scan_shape(case: Case) -> tuple[int, int, int]:
     """That of `read_scan(case).pixels`, from the header alone."""
-    header = _header(case.path, "")
+    header = _image_header(case)
     return header.after(header.turn()).shape
 
 
@@ -115,11 +118,11 @@ def refuse_misfit(case: Case) -> Turn:
 
     A label that tells no place is taken for one of the same voxels if it has as many.
     """
-    image = _header(case.path, "")
+    image = _image_header(case)
     turn = image.turn()
     if case.label_path is None:
         return turn
-    label = _header(case.label_path, _array_of(case))
+    label = _header(case.label_path, _array_of(case), axes=(3,))
     if image.turned or label.turned:
         turn, image = _turn_like(label, image.after(turn)), image.after(turn)
         label = label.after(turn)
@@ -176,24 +179,41 @@ def _array_of(case: Case) -> str:
     return LABEL if archive and (case.label_path == case.path or has_array(case.label_path, LABEL)) else ""
 
 
-def _header(path: Path, array: str) -> Header:
+def _image_header(case: Case) -> Header:
+    """That of the image. Raises `DataError` when it has several channels, and the case names none of them."""
+    header = _header(case.path, "", axes=(3, 4))
+    if header.channels > 1 and case.channel not in range(header.channels):
+        chosen = "" if case.channel is None else f", of which --channel {case.channel} is none"
+        raise DataError(
+            f"{case.path} has {header.channels} channels (along a fourth axis){chosen}; choose one with --channel, from 0 to "
+            f"{header.channels - 1}."
+        )
+    return header
+
+
+def _header(path: Path, array: str, axes: tuple[int, ...]) -> Header:
+    """axes: how many it may have; the fourth counts channels."""
+
     def read() -> Header:
         if not path.name.lower().endswith(ARCHIVES):
-            layout = layout_of(path)
+            layout = layout_of(path, axes)
             told = prepared_geometry(path, layout.shape) if path.name.lower().endswith(".npy") else None
             if told:
                 return Header(layout.shape, told.affine, 2, told.spacing, turned=True)
-            return Header(layout.rows_first, layout.rows_first_affine, layout.rows_first_slices)
+            place = layout.rows_first_affine, layout.rows_first_slices
+            return Header(layout.rows_first[:3], *place, channels=math.prod(layout.shape[3:]))
         shape = shape_in(path, array)
-        if len(shape) != 3 or min(shape) < 1:
+        if len(shape) not in axes or min(shape) < 1:
             raise ValueError(f"its shape is {shape}; a volume is H x W x C, slices last, none of them 0")
-        return Header(shape, None, None)
+        return Header(shape[:3], None, None, channels=math.prod(shape[3:]))
 
     return _understood(path, read)
 
 
-def _raw(path: Path, array: str) -> Raw:
-    return _understood(path, lambda: of_file(path, "auto", array)[0])
+def _raw(path: Path, array: str, channel: int | None = None) -> Raw:
+    """channel: of several."""
+    volumes = _understood(path, lambda: of_file(path, "auto", array))
+    return volumes[channel if len(volumes) > 1 else 0]
 
 
 def _understood(path: Path, read: Callable):

@@ -174,7 +174,7 @@ def test_prepared_volumes_are_judged_in_mm(here):
     assert missed == pytest.approx([np.hypot(np.hypot(30 * 0.7, 28 * 0.7), 5 * 4.0)] * len(missed))
 
 
-@pytest.mark.parametrize("preset", ["acdc", "brats", "la2018", "mmwhs_ct", "mmwhs_mr", "msd"])
+@pytest.mark.parametrize("preset", ["acdc", "brats", "la2018", "mmwhs_ct", "mmwhs_mr", "msd", "msd_brats"])
 def test_presets_are_constants_that_the_script_knows(preset):
     config, plain = parse(SegmentationConfig, ["--preset", preset]), parse(SegmentationConfig, [])
     changed = {name for name, value in vars(config).items() if value != getattr(plain, name)}
