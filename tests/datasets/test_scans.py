@@ -227,7 +227,7 @@ def test_files_that_are_no_scans_are_refused(tmp_path):
     np.savez(tmp_path / "t.npz", image=np.zeros((2, 2, 2, 2, 2)))
     with pytest.raises(DataError, match=r"t\.npz .*\(2, 2, 2, 2, 2\)"):
         read_scan(Case(tmp_path / "t.npz", "t.npz", None))
-    with pytest.raises(DataError, match=r"a\.nii\.gz cannot be read as a volume \(its shape is \(5, 7, 6, 3\)"):
+    with pytest.raises(DataError, match=r"a_seg\.nii\.gz cannot be read as a volume \(its shape is \(5, 7, 6, 3\)"):
         stored_label(nifti_case(tmp_path, VOXELS, np.stack([LABELS] * 3, -1)))
     np.save(tmp_path / "nan.npy", np.full(SHAPE, np.nan))
     with pytest.raises(DataError, match=r"nan\.npy holds NaN"):
