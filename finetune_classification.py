@@ -2,8 +2,8 @@
 
 The loss is cross entropy in which all classes count alike. The weights of the epoch with the best area under the ROC curve on
 the validation split are kept, and judged once on the test split. Labels: `labels.csv` (path,label[,subject][,split]) in the
-data folder, a table named with --labels, or the folder [train/]<class>/ that a file lies in. Without splits, subjects are
-dealt 70 : 10 : 20 by a hash of their names.
+data folder, a table named with --labels, or the folder [train/]<class>/ that a file lies in. Without splits, the subjects of
+each class are dealt 70 : 10 : 20 by a hash of their names.
 
 Reads    --image_path or --data_path with labels, weights of any stage and origin (--start_from)
 Writes   weights/classification.pth; in the run's folder results.json, cases.csv, reliability.png
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from datasets.classification import Shown, targets_of
-from datasets.classified import dealt, drawn_in_each_class, find_classified
+from datasets.classified import dealt, drawn_in_each_class, find_classified, missing_classes
 from datasets.files import Item, subject_of
 from engine.classification_report import Predictions, show, write_report
 from engine.classification_scores import reliability, scores_of
@@ -91,6 +91,7 @@ def fine_tune(config: ClassificationConfig) -> tuple[Classifier, tuple[str, ...]
     refuse_empty({split: getattr(data, split) for split in ("train", "valid", "test")}, config.evaluate)
     if config.keep == "best" and not has_classes(data.valid):
         run.say("warning: the validation split has not two classes: the weights of the last epoch are kept, best or not.")
+    run.say(*(f"warning: {sentence}" for sentence in missing_classes(data)))
     learned = drawn_in_each_class(data.train, config.labelled, config.seed)
     encoders = start_weights(config, run, what)
     shown = as_trained(config, encoders, what)

@@ -18,7 +18,7 @@ from datasets.boxes import find_boxed, findings_of
 from datasets.files import subject_of
 from datasets.loader import epoch_loader, once_loader
 from engine.config import FinetuneConfig
-from engine.detection_results import Judged, gathered, write_mean, write_results
+from engine.detection_results import Judged, gathered, write_cases, write_mean, write_results
 from engine.detection_scores import Boxes, detection_scores
 from engine.errors import UserError
 from engine.finetuning import Best, judged_splits, refuse_empty, runs_of
@@ -57,13 +57,19 @@ class DetectionConfig(FinetuneConfig):
 
 
 def main(config: DetectionConfig) -> None:
-    runs = [learn(one) for one in runs_of(config, Path(__file__).stem)]
+    folder = Path(config.dump_path or f"runs/{Path(__file__).stem}")
+    results, judged = zip(*(learn(one) for one in runs_of(config, Path(__file__).stem)))
+    if config.evaluate != "none":
+        of_first(lambda: write_cases(folder, judged))
     if config.seeds:
-        of_first(lambda: write_mean(Path(config.dump_path or f"runs/{Path(__file__).stem}"), runs))
+        of_first(lambda: write_mean(folder, results))
 
 
-def learn(config: DetectionConfig) -> dict:
-    """One run: learns, keeps the weights that are best on valid, and judges them. Gives what is in its results.json."""
+def learn(config: DetectionConfig) -> tuple[dict, tuple[int, list[str], dict[str, Judged]]]:
+    """One run: learns, keeps the weights that are best on valid, and judges them.
+
+    Gives what is in its results.json, and for the table of all runs its seed, its findings and what it was judged on.
+    """
     run = start(config, __file__)
     drawn = config.labelled, config.seed
     splits = run.find(find_boxed, config.data_path, config.boxes, config.unnamed, config.findings, *drawn)
@@ -106,7 +112,7 @@ def learn(config: DetectionConfig) -> dict:
     pixels_of = lambda split, number: judged[split].pictures.read(number)[0]  # noqa: E731
     results = of_first(lambda: write_results(run.folder, shown, findings, told, pixels_of))
     run.finish("detection", about["method"], detector.state_dict(), more={**about, "findings": findings})
-    return results
+    return results, (config.seed, findings, shown)
 
 
 def judge(run: Run, detector: Detector, pictures: BoxDataset, normalise: str, config: DetectionConfig) -> Judged:

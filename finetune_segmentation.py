@@ -40,12 +40,14 @@ from models.unet import PRETRAINED, STRIDE, SliceUNet
 
 @dataclass(kw_only=True)
 class SegmentationConfig(FinetuneConfig):
-    preset: Literal["default", "acdc", "brats", "la2018", "mmwhs_ct", "mmwhs_mr", "msd"] = "default"  # files, classes, splits
+    # files, classes, splits
+    preset: Literal["default", "acdc", "brats", "la2018", "mmwhs_ct", "mmwhs_mr", "msd", "msd_brats"] = "default"
     checkpoint_name: str = "segmentation.pth"  # the weight file that this script writes, inside pretrained_path
     # what is segmented
     image_pattern: str = ""  # names of images, such as *_image.nii.gz ("" = found out, docs/downstream.md)
     label_pattern: str = ""  # of their labels, * being the same
     subject_pattern: str = ""  # regular expression whose group is the subject in a name ("" = found out)
+    channel: int | Literal["none"] = "none"  # which one is seen of images with several, along a fourth axis; the first is 0
     manifest: str = ""  # table image,label[,subject][,split] instead ("" = cases.csv in data_path, where there is one)
     classes: tuple[str, ...] = ()  # stored values, one a class; 1+2+4 makes one class of three (none = all that occur)
     class_names: tuple[str, ...] = ()  # in the same order (none = the values)
@@ -157,6 +159,7 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
         scores += of_split
     about = {"classes": list(label_map.words), "class_names": list(label_map.names), "image_size": list(size)}
     about |= {"normalise": normalise, "network": network_constants(encoders), "tune": config.tune, "best_epoch": best.epoch}
+    about |= {"channel": config.channel}
     run.finish("segmentation", "unet", model.state_dict(), more=about)
     return scores if run.rank == 0 else [], label_map.names
 
@@ -164,7 +167,8 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
 def labelled_cases(config: SegmentationConfig, run: Run) -> tuple[dict[str, list[Case]], LabelMap]:
     """The cases of each split, and which values make which class; what is wrong is said before anything is learned."""
     patterns = config.image_pattern, config.label_pattern, config.subject_pattern
-    found = run.find(find_cases, config.data_path, *patterns, True, config.manifest)
+    channel = None if config.channel == "none" else config.channel
+    found = run.find(find_cases, config.data_path, *patterns, True, config.manifest, channel)
     cases = deal_splits(found, config.valid_cases, config.test_cases)
     split = {name: [case for case in cases if case.split == name] for name in ("train", "valid", "test")}
     refuse_empty(split, config.evaluate)

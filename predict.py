@@ -45,6 +45,7 @@ class PredictionConfig:
     image_path: str = ""  # folder of pictures
     output: str = "runs/predictions"  # folder for what is predicted
     image_pattern: str = ""  # which volumes are segmented, such as *_flair.nii.gz ("" = all that are no labels)
+    channel: int | Literal["trained"] = "trained"  # which one is seen of volumes with several; trained = as in training
     batch_size: int = 8  # files at a time (classes and boxes)
     workers: int = 2  # loader processes (0 = none)
     on_bad_file: Literal["stop", "skip"] = "stop"  # skip: all files are read once before; the bad ones are left out and named
@@ -66,7 +67,9 @@ def main(config: PredictionConfig) -> None:
 def segment(weights: DownstreamWeights, config: PredictionConfig, listing: Listing) -> None:
     """A label map for each volume."""
     model, label_map = load_unet(weights), LabelMap.from_words(weights.about["classes"], weights.about["class_names"])
-    cases = listing.find(find_cases, wanted(config, "data_path"), config.image_pattern, "", "", False)
+    channel = weights.about.get("channel", "none") if config.channel == "trained" else config.channel
+    which = config.image_pattern, "", "", False, "", None if channel == "none" else channel
+    cases = listing.find(find_cases, wanted(config, "data_path"), *which)
     output_of = {case.name: Path(config.output) / f"{stem_of(case.name)}" for case in cases}
     if len(set(output_of.values())) < len(cases):
         raise UserError(f"{config.data_path} has images whose names differ in their ending only; choose with --image_pattern.")

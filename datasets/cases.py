@@ -23,7 +23,8 @@ HOW_TO_NAME = f"name files with --image_pattern and --label_pattern, or in a tab
 class Case:
     """An image, and the label map of its voxels. label_path: None = nothing to learn from; the image's = an archive of both.
 
-    name: of the image, relative to the root. split: "", train, valid or test.
+    name: of the image, relative to the root. split: "", train, valid or test. channel: which one is taken of an image that has
+    several along a fourth axis; None = none is chosen, and such images are refused.
     """
 
     path: Path
@@ -31,6 +32,7 @@ class Case:
     label_path: Path | None
     subject: str = ""
     split: str = ""
+    channel: int | None = None
 
     def fault(self) -> str:
         """Why nothing can be learned from it, in a sentence; "" when it can. Reads all of it."""
@@ -73,14 +75,15 @@ def find_cases(
     subject_pattern: str = "",
     need_labels: bool = True,
     manifest: str = "",
+    channel: int | None = None,
 ) -> list[Case]:
     """The cases below `root`, sorted by name: of a table, by patterns (`pairing.by_patterns`), else by custom (`by_custom`).
 
     manifest: a CSV file `image,label[,subject][,split]` with paths relative to `root`; "" = `cases.csv` there, if there is one.
     subject_pattern: a regular expression whose one group, in a case's name, is the subject; "" = guessed. Splits: the table's,
-    else the folders train, valid, test, beside which others count for nothing; test for imagesTs; else "". Raises `DataError`,
-    which names the file, when an image has no label and `need_labels`, or several; when a table or pattern is wrong, or
-    nothing is found.
+    else the folders train, valid, test, beside which others count for nothing; test for imagesTs; else "". channel: of every
+    case. Raises `DataError`, which names the file, when an image has no label and `need_labels`, or several; when a table or
+    pattern is wrong, or nothing is found.
     """
     root = Path(root)
     if not root.is_dir():
@@ -93,7 +96,10 @@ def find_cases(
         cases = _of_table(root, table)
     else:
         names = _names(root)
-        pairs = by_patterns(names, image_pattern, label_pattern) if image_pattern else _by_custom(root, names, need_labels)
+        if image_pattern:
+            pairs = by_patterns(names, image_pattern, label_pattern)
+        else:
+            pairs = _by_custom(root, names, need_labels, channel)
         cases = [Case(root / name, name, root / label if label else None) for name, label in pairs.items()]
     if not cases:
         what = f"no file {image_pattern}" if image_pattern else "no images (NIfTI, MHA, NRRD, NPY, NPZ) with labels"
@@ -102,7 +108,8 @@ def find_cases(
     if need_labels and unlabelled:
         raise DataError(_no_label(unlabelled, label_pattern))
     splits = {"train", "valid", "test"} if (root / "train").is_dir() else set()
-    return sorted((_placed(case, splits, subject_pattern) for case in cases), key=lambda case: case.name)
+    placed = (replace(_placed(case, splits, subject_pattern), channel=channel) for case in cases)
+    return sorted(placed, key=lambda case: case.name)
 
 
 def _names(root: Path) -> list[str]:
@@ -116,7 +123,7 @@ def _names(root: Path) -> list[str]:
     return [name for name in names if not re.search(r"(^|/)\.", name) and (not splits or name.split("/")[0] in splits)]
 
 
-def _by_custom(root: Path, names: list[str], need_labels: bool) -> dict[str, str]:
+def _by_custom(root: Path, names: list[str], need_labels: bool, channel: int | None) -> dict[str, str]:
     """The label's name, or "", for every image. Raises `DataError` where it is not clear, and for labels of no image."""
     found, orphans = by_custom(names)
     pairs = {}
@@ -132,8 +139,8 @@ def _by_custom(root: Path, names: list[str], need_labels: bool) -> dict[str, str
             raise DataError(f"{root / label} would be the label of {images}; {HOW_TO_NAME}.")
     labelled = {PurePosixPath(name).parent for name, label in pairs.items() if label}
     for name in [name for name, label in pairs.items() if not label]:
-        # frames are taken out of a 4-D file, which stays beside them
-        of_time = PurePosixPath(name).parent in labelled and _axes(root / name) == 4
+        # frames are taken out of a 4-D file, which stays beside them, unless it is one of channels
+        of_time = channel is None and PurePosixPath(name).parent in labelled and _axes(root / name) == 4
         to_predict = is_of_test(name) and PurePosixPath(name).parent not in labelled
         if of_time or (need_labels and to_predict):
             del pairs[name]

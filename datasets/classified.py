@@ -55,7 +55,7 @@ def find_classified(root: str | Path, volumes: bool, table: str = "", columns: S
 
 
 def dealt(items: list[Item]) -> Classified:
-    """Labelled items by split; where nobody says a split, subjects are dealt by a hash of their names.
+    """Labelled items by split; where nobody says a split, the subjects of each class are dealt (`with_splits`).
 
     Raises `DataError` when splits share a subject, when only some files have a split, or when the training split has too few
     classes, or none of one that another split has.
@@ -66,7 +66,7 @@ def dealt(items: list[Item]) -> Classified:
             f"{unsaid[0].name} has no split, though {len(items) - len(unsaid)} other files have one; give all files a split, "
             "or none."
         )
-    items = with_splits(items)
+    items = with_splits(items, by_class=True)
     of = {split: [item for item in items if item.split == split] for split in SPLITS[1:]}
     classes = sorted({item.label for item in of["train"]})
     if len(classes) < 2:
@@ -79,6 +79,17 @@ def dealt(items: list[Item]) -> Classified:
                 "such files to it, or leave the class out."
             )
     return Classified(*of.values(), tuple(classes))
+
+
+def missing_classes(data: Classified) -> list[str]:
+    """A sentence for each split that has files, but none of some class."""
+    said = []
+    for split in ("valid", "test"):
+        there = {item.label for item in getattr(data, split)}
+        absent = [label for label in data.classes if there and label not in there]
+        if absent:
+            said.append(f"the split {split} has no file of class {', '.join(map(repr, absent))}: nothing is known of it there.")
+    return said
 
 
 def drawn_in_each_class(items: list[Item], count: int, seed: int) -> list[Item]:

@@ -1,7 +1,8 @@
 """The voxels of a case: the scan and its label map, turned alike; and label maps back in the file's own order of axes."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ from .cases import Case, has_array
 from .errors import DataError
 from .foreign import Raw, of_file, shape_in
 from .formats import layout_of
-from .geometry import as_hung, spacing_of, turn_of
+from .geometry import as_hung, hang, spacing_of, turn_of
 from .identity import ARCHIVES, stem_of
 from .manifest import atomic
 from .nifti import header_like, header_of, is_nifti, smallest_type, tells_place, write_labels_as_nifti
+from .prepared_geometry import prepared_geometry
 from .reading import reason_of, refuse_nonfinite
 
 LABEL = "label"  # the array of an archive
@@ -28,8 +30,8 @@ class Scan:
 
     pixels (H, W, C), slices last, in the file's type or, scaled, float32: turned as `prepare_data.py` turns volumes where the
     geometry is known, else as stored; a view of what is read, maybe with negative strides. spacing: mm between its rows,
-    columns, slices; None where the file does not know. axes, flipped: which axis of the file each axis of `pixels` is, and
-    whether it runs backwards. affine (4, 4): the file's indices to LPS mm; None = not known.
+    columns, slices; None where neither the file nor the manifest of its collection knows. axes, flipped: which axis of the
+    file each axis of `pixels` is, and whether it runs backwards. affine (4, 4): the file's indices to LPS mm; None = not known.
     """
 
     pixels: np.ndarray
@@ -44,22 +46,43 @@ class Scan:
         return unflipped.transpose(np.argsort(self.axes))
 
 
+Turn = tuple[tuple[int, int, int], tuple[bool, bool, bool], np.ndarray | None]  # order of axes, which are flipped, new affine
+
+
 @dataclass(frozen=True, eq=False)
 class Header:
-    """shape, affine and slices' axis of (row, column, slice), as a file tells them."""
+    """shape, affine, slices' axis and spacing of (row, column, slice), as a file or its manifest tells them.
+
+    turned: it lies already as it is looked at, since `prepare_data.py` wrote it. channels: how many there are, along a fourth
+    axis.
+    """
 
     shape: tuple[int, int, int]
     affine: np.ndarray | None
     slices: int | None
+    spacing: tuple[float, float, float] | None = None
+    turned: bool = False
+    channels: int = 1
+
+    def turn(self) -> Turn:
+        """How the file's array is looked at."""
+        if self.turned:
+            return (0, 1, 2), (False, False, False), self.affine
+        return turn_of(self.affine, self.shape, self.slices)
+
+    def after(self, turn: Turn) -> "Header":
+        """That of the array in another order of axes."""
+        axes, _, affine = turn
+        return replace(self, shape=tuple(self.shape[axis] for axis in axes), affine=affine)
 
 
 def read_scan(case: Case) -> Scan:
-    """The scan of a case. Raises `DataError` for a file that is no volume of finite numbers."""
-    header, raw = _header(case.path, ""), _raw(case.path, "")
-    axes, flipped, affine = turn_of(header.affine, header.shape, header.slices)
+    """The scan of a case. Raises `DataError` for a file that is no volume of finite numbers, or has channels, none chosen."""
+    header, raw = _image_header(case), _raw(case.path, "", case.channel)
+    axes, flipped, affine = header.turn()
     pixels = _scaled(as_hung(raw.voxels, axes, flipped), raw)
     refuse_nonfinite(case.path, np.stack([pixels.min(), pixels.max()]).astype(np.float32))
-    spacing = None if affine is None else tuple(map(float, spacing_of(affine)))
+    spacing = header.spacing if affine is None else tuple(map(float, spacing_of(affine)))
     if _rows_first(case.path):
         return Scan(pixels, spacing, axes, flipped, header.affine)
     of_file = tuple((1, 0, 2)[axis] for axis in axes)
@@ -68,9 +91,8 @@ def read_scan(case: Case) -> Scan:
 
 def scan_shape(case: Case) -> tuple[int, int, int]:
     """That of `read_scan(case).pixels`, from the header alone."""
-    header = _header(case.path, "")
-    axes, _, _ = turn_of(header.affine, header.shape, header.slices)
-    return tuple(header.shape[axis] for axis in axes)
+    header = _image_header(case)
+    return header.after(header.turn()).shape
 
 
 def read_label(case: Case, label_map) -> np.ndarray:
@@ -86,21 +108,24 @@ def stored_label(case: Case) -> np.ndarray:
 
     Raises `DataError` for a file that is no volume of whole numbers, or lies not where its image does.
     """
-    header = refuse_misfit(case)
+    axes, flipped, _ = refuse_misfit(case)
     raw = _raw(case.label_path, _array_of(case))
-    axes, flipped, _ = turn_of(header.affine, header.shape, header.slices)
     return as_hung(_whole(case.label_path, raw), axes, flipped)
 
 
-def refuse_misfit(case: Case) -> Header:
-    """The header of a case's image. Raises `DataError` when its label, by header, is not of the same voxels.
+def refuse_misfit(case: Case) -> Turn:
+    """How a case's label is turned. Raises `DataError` when it, by header, is not of the image's voxels.
 
     A label that tells no place is taken for one of the same voxels if it has as many.
     """
-    image = _header(case.path, "")
+    image = _image_header(case)
+    turn = image.turn()
     if case.label_path is None:
-        return image
-    label = _header(case.label_path, _array_of(case))
+        return turn
+    label = _header(case.label_path, _array_of(case), axes=(3,))
+    if image.turned or label.turned:
+        turn, image = _turn_like(label, image.after(turn)), image.after(turn)
+        label = label.after(turn)
     if label.shape != image.shape:
         of_label, of_image = (" x ".join(map(str, shape)) for shape in (label.shape, image.shape))
         raise DataError(
@@ -108,7 +133,7 @@ def refuse_misfit(case: Case) -> Header:
             "give a label of the same voxels."
         )
     if case.label_path == case.path or image.affine is None or label.affine is None:
-        return image
+        return turn
     corner, distance = _farthest_corner(image, label)
     known = lambda: tells_place(case.path) and tells_place(case.label_path)  # noqa: E731
     if distance > SLACK * min(spacing_of(image.affine)) and known():
@@ -118,7 +143,7 @@ def refuse_misfit(case: Case) -> Header:
             f"{_point(corner)} is at {of_label} mm, that of the image at {of_image} mm (to the left, the back, the head); "
             "save it with the image's geometry."
         )
-    return image
+    return turn
 
 
 def write_prediction(path: Path, case: Case, scan: Scan, labels: np.ndarray) -> Path:
@@ -154,27 +179,49 @@ def _array_of(case: Case) -> str:
     return LABEL if archive and (case.label_path == case.path or has_array(case.label_path, LABEL)) else ""
 
 
-def _header(path: Path, array: str) -> Header:
+def _image_header(case: Case) -> Header:
+    """That of the image. Raises `DataError` when it has several channels, and the case names none of them."""
+    header = _header(case.path, "", axes=(3, 4))
+    if header.channels > 1 and case.channel not in range(header.channels):
+        chosen = "" if case.channel is None else f", of which --channel {case.channel} is none"
+        raise DataError(
+            f"{case.path} has {header.channels} channels (along a fourth axis){chosen}; choose one with --channel, from 0 to "
+            f"{header.channels - 1}."
+        )
+    return header
+
+
+def _header(path: Path, array: str, axes: tuple[int, ...]) -> Header:
+    """axes: how many it may have; the fourth counts channels."""
+
     def read() -> Header:
         if not path.name.lower().endswith(ARCHIVES):
-            layout = layout_of(path)
-            return Header(layout.rows_first, layout.rows_first_affine, layout.rows_first_slices)
+            layout = layout_of(path, axes)
+            told = prepared_geometry(path, layout.shape) if path.name.lower().endswith(".npy") else None
+            if told:
+                return Header(layout.shape, told.affine, 2, told.spacing, turned=True)
+            place = layout.rows_first_affine, layout.rows_first_slices
+            return Header(layout.rows_first[:3], *place, channels=math.prod(layout.shape[3:]))
         shape = shape_in(path, array)
-        if len(shape) != 3 or min(shape) < 1:
+        if len(shape) not in axes or min(shape) < 1:
             raise ValueError(f"its shape is {shape}; a volume is H x W x C, slices last, none of them 0")
-        return Header(shape, None, None)
+        return Header(shape[:3], None, None, channels=math.prod(shape[3:]))
 
     return _understood(path, read)
 
 
-def _raw(path: Path, array: str) -> Raw:
-    return _understood(path, lambda: of_file(path, "auto", array)[0])
+def _raw(path: Path, array: str, channel: int | None = None) -> Raw:
+    """channel: of several."""
+    volumes = _understood(path, lambda: of_file(path, "auto", array))
+    return volumes[channel if len(volumes) > 1 else 0]
 
 
 def _understood(path: Path, read: Callable):
     """What `read()` gives. Whatever goes wrong inside is the file's fault, for parsers fail in many ways."""
     try:
         return read()
+    except DataError:  # a sentence already
+        raise
     except Exception as error:
         raise DataError(f"{path} cannot be read as a volume ({reason_of(error)}); replace or remove the file.") from None
 
@@ -199,6 +246,14 @@ def _whole(path: Path, raw: Raw) -> np.ndarray:
             raise DataError(f"{path} holds the value {wrong[0]:.6g}; labels are whole numbers, one a class.")
         whole[..., number] = nearest
     return whole
+
+
+def _turn_like(label: Header, image: Header) -> Turn:
+    """How a label is turned whose image, as it is looked at, is not in the order of the file that was labelled: as it lies."""
+    if (label.turned and image.turned) or label.affine is None or image.affine is None:
+        return label.turn()
+    along = np.abs(image.affine[:3, 2] @ (label.affine[:3, :3] / spacing_of(label.affine)))
+    return hang(label.affine, label.shape, int(along.argmax()))
 
 
 def _farthest_corner(image: Header, label: Header) -> tuple[list[int], float]:

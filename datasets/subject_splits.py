@@ -1,8 +1,9 @@
 """Splits for training and judging, for all downstream tasks: as they are given, else dealt; and never a subject in two of them.
 
-Items are whatever has a name, a split ("" where it is not known) and, where that is known, a subject.
+Items are whatever has a name, a split ("" where it is not known) and, where that is known, a subject; with a class, a label.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -15,12 +16,13 @@ SHARES = {"test": 0.2, "valid": 0.1}  # of the subjects
 Kind = TypeVar("Kind")
 
 
-def with_splits(items: Sequence[Kind]) -> list[Kind]:
+def with_splits(items: Sequence[Kind], by_class: bool = False) -> list[Kind]:
     """Every item with a split, all of a subject with one. What has a split keeps it; what has none goes with its subject.
 
-    The subjects that then have none are dealt by a hash of their names, so that who is there stays when others come: a fifth to
-    test and a tenth to valid, each at least one if there are three, but nobody to a split that is given. Where all is given but
-    valid, a tenth of train's subjects become that: something has to choose the weights.
+    The subjects that then have none are dealt by a hash of their names, a fifth to test and a tenth to valid, but nobody to a
+    split that is given. Where all is given but valid, a tenth of train's subjects become that: something has to choose the
+    weights. Without classes, who is there stays when others come, and of three subjects each split has one; by_class: each
+    split has these shares of each class (`_by_shares`).
     Raises `DataError` for a subject in two splits.
     """
     split_of: dict[str, str] = {}
@@ -39,14 +41,45 @@ def with_splits(items: Sequence[Kind]) -> list[Kind]:
         left, shares = [subject for subject, split in split_of.items() if split == "train"], {"valid": SHARES["valid"]}
     place = {subject: hash_of(subject, "split of a subject") for subject in left}
     left.sort(key=lambda subject: (place[subject], subject))
-    bound, later = 0.0, len(shares)  # splits to be filled after this one, train among them
-    for split, share in shares.items() if len(place) >= 3 else ():
+    if by_class:
+        for of_class in _by_class(items, left):
+            split_of |= _by_shares(of_class, shares)
+    else:
+        split_of |= _by_hash(left, place, shares)
+    return [replace(item, split=split_of[subject_of(item)]) for item in items]
+
+
+def _by_hash(left: list[str], place: dict[str, float], shares: dict[str, float]) -> dict[str, str]:
+    """The split of each subject of `left`, who stand in the order of their places in [0, 1)."""
+    split_of, bound, later = {}, 0.0, len(shares)  # splits to be filled after this one, train among them
+    for split, share in shares.items() if len(left) >= 3 else ():
         bound += share
         count = min(max(1, sum(place[subject] < bound for subject in left)), len(left) - later)
         split_of |= dict.fromkeys(left[:count], split)
         left, later = left[count:], later - 1
-    split_of |= dict.fromkeys(left, "train")
-    return [replace(item, split=split_of[subject_of(item)]) for item in items]
+    return split_of | dict.fromkeys(left, "train")
+
+
+def _by_shares(left: list[str], shares: dict[str, float]) -> dict[str, str]:
+    """The split of each subject of `left`, in its order: shares as whole subjects, at least one, but the last one trains."""
+    split_of, everyone = {}, len(left)
+    for split, share in shares.items():
+        count = min(max(1, round(share * everyone)), len(left) - 1)
+        split_of |= dict.fromkeys(left[:count], split)
+        left = left[count:]
+    return split_of | dict.fromkeys(left, "train")
+
+
+def _by_class(items: Sequence[Kind], subjects: list[str]) -> list[list[str]]:
+    """The subjects of each class, in their order; one with files of several counts for that of the fewest subjects."""
+    labels = defaultdict(set)
+    for item in items:
+        labels[subject_of(item)].add(item.label)
+    sizes = Counter(label for subject in subjects for label in labels[subject])
+    of_class = defaultdict(list)
+    for subject in subjects:
+        of_class[min(labels[subject], key=lambda label: (sizes[label], label))].append(subject)
+    return list(of_class.values())
 
 
 def drawn_subjects(items: Sequence[Kind], count: int, seed: int, whose: str = "") -> list[Kind]:

@@ -14,7 +14,7 @@ from .results import write_json, write_rows
 from .tables import print_table
 
 FIGURES = ("map", "map50")
-COLUMNS = ("file", "subject", "split", "true boxes (finding x y w h)", "found boxes (finding score x y w h)")
+COLUMNS = ("seed", "file", "subject", "split", "true boxes (finding x y w h)", "found boxes (finding score x y w h)")
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,9 @@ class Judged:
     found: Sequence[Boxes]
 
 
+Run = tuple[int, Sequence[str], dict[str, Judged]]  # of one seed: the findings that it knows, and what it was judged on
+
+
 def gathered(found: dict[int, Boxes]) -> list[Boxes]:
     """What all processes found, by the number of the picture, in that order. Collective."""
     everything = {number: boxes for of_one in gather_objects(found) for number, boxes in of_one.items()}
@@ -37,7 +40,7 @@ def gathered(found: dict[int, Boxes]) -> list[Boxes]:
 def write_results(
     folder: Path, splits: dict[str, Judged], findings: Sequence[str], about: dict, pixels_of: Callable[[str, int], np.ndarray]
 ) -> dict:
-    """Writes results.json, cases.csv, and for each split COCO's files and a sheet; gives what is in results.json.
+    """Writes results.json, and for each split COCO's files and a sheet; gives what is in results.json.
 
     pixels_of: (split, number of the picture) → its pixels (H, W), for the sheet.
     """
@@ -52,7 +55,6 @@ def write_results(
             panels = [(of.names[number], pixels_of(split, number)) for number in shown]
             sides = ([side[number] for number in shown] for side in (of.truth, of.found))
             box_sheet(folder / f"{split}_boxes.png", panels, *sides, findings)
-    write_rows(folder / "cases.csv", COLUMNS, _rows(splits, findings))
     write_json(folder / "results.json", results)
     for split in splits:
         _show(split, results[split])
@@ -72,10 +74,16 @@ def write_mean(folder: Path, runs: Sequence[dict]) -> None:
     write_json(folder / "results.json", means)
 
 
-def _rows(splits: dict[str, Judged], findings: Sequence[str]) -> Iterator[list]:
-    for split, of in splits.items():
-        for name, subject, truth, found in zip(of.names, of.subjects, of.truth, of.found):
-            yield [name, subject, split, _in_words(truth, findings), _in_words(found, findings)]
+def write_cases(folder: Path, runs: Sequence[Run]) -> None:
+    """Writes cases.csv: a line for each picture that a seed's run was judged on."""
+    write_rows(folder / "cases.csv", COLUMNS, _rows(runs))
+
+
+def _rows(runs: Sequence[Run]) -> Iterator[list]:
+    for seed, findings, splits in runs:
+        for split, of in splits.items():
+            for name, subject, truth, found in zip(of.names, of.subjects, of.truth, of.found):
+                yield [seed, name, subject, split, _in_words(truth, findings), _in_words(found, findings)]
 
 
 def _in_words(of: Boxes, findings: Sequence[str]) -> str:

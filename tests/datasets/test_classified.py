@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from datasets.classified import dealt, drawn_in_each_class, find_classified
+from datasets.classified import dealt, drawn_in_each_class, find_classified, missing_classes
 from datasets.errors import DataError
 from datasets.files import Item, subject_of
 
@@ -91,14 +91,55 @@ def test_folders_and_tables_that_are_not_there(tmp_path):
         find_classified(tmp_path, False)
 
 
-def test_splits_that_nobody_says_are_shares_of_subjects_and_stay_when_data_are_added():
-    items = [item(f"{n}.png", "ab"[n % 2], subject=f"s{n // 2}") for n in range(2000)]
-    parts = dealt(items)
-    assert [len(part) for part in (parts.train, parts.valid, parts.test)] == pytest.approx([1400, 200, 400], abs=60)
-    of_half = dealt(items[:1000])
-    assert {i.name for i in of_half.test} == {i.name for i in parts.test} & {i.name for i in items[:1000]}
-    subjects = [{subject_of(i) for i in part} for part in (parts.train, parts.valid, parts.test)]
-    assert not (subjects[0] & subjects[1] or subjects[0] & subjects[2] or subjects[1] & subjects[2])
+PARTS = ("train", "valid", "test")
+
+
+def subjects_in(parts, label: str) -> dict[str, int]:
+    """How many subjects of a class each split has."""
+    return {name: len({subject_of(i) for i in getattr(parts, name) if i.label == label}) for name in PARTS}
+
+
+@settings(max_examples=30, deadline=None)  # a hash of every name takes its time
+@given(st.lists(st.integers(1, 60), min_size=2, max_size=5), st.integers(1, 3), st.randoms(use_true_random=False))
+def test_splits_that_nobody_says_have_their_share_of_each_class_and_no_subject_twice(sizes, frames, order):
+    every = [
+        item(f"{label}{n}_{frame}.png", label, subject=f"{label}{n}")
+        for label, size in zip("abcde", sizes)
+        for n in range(size)
+        for frame in range(frames)
+    ]
+    parts = dealt(every)
+    owners = {name: {subject_of(i) for i in getattr(parts, name)} for name in PARTS}
+    assert sum(map(len, owners.values())) == len(set().union(*owners.values())) == sum(sizes)
+    for label, size in zip("abcde", sizes):
+        found = subjects_in(parts, label)
+        assert found["train"] >= 1 and (size < 2 or found["test"] >= 1) and (size < 3 or found["valid"] >= 1)
+        assert abs(found["test"] - 0.2 * size) < 1 and abs(found["valid"] - 0.1 * size) < 1
+    mixed = order.sample(every, len(every))
+    assert {(i.name, i.split) for name in PARTS for i in getattr(dealt(mixed), name)} == {
+        (i.name, i.split) for name in PARTS for i in getattr(parts, name)
+    }
+
+
+def test_a_subject_with_files_of_several_classes_counts_for_the_rarest():
+    every = [item(f"{n}.png", "well", subject=f"s{n}") for n in range(50)]
+    every += [item(f"{n}_ill.png", "ill", subject=f"s{n}") for n in range(0, 50, 5)]
+    parts = dealt(every)
+    assert subjects_in(parts, "ill") == {"train": 7, "valid": 1, "test": 2}
+    assert subjects_in(parts, "well") == {"train": 35, "valid": 5, "test": 10}
+
+
+def test_where_only_valid_is_not_said_it_takes_a_tenth_of_each_class_of_train():
+    every = [item(f"{n}", "ab"[n % 10 == 0], "train") for n in range(100)] + [item("t", "a", "test"), item("u", "b", "test")]
+    parts = dealt(every)
+    assert subjects_in(parts, "a")["valid"] == 9 and subjects_in(parts, "b")["valid"] == 1 and len(parts.test) == 2
+
+
+def test_a_class_that_a_split_has_not_is_named():
+    assert missing_classes(dealt([item(f"{n}", "ab"[n == 0], subject=f"s{n}") for n in range(20)])) == [
+        f"the split {split} has no file of class 'b': nothing is known of it there." for split in ("valid", "test")
+    ]
+    assert missing_classes(dealt([item("1", "a", "train"), item("2", "b", "train")])) == []
 
 
 def test_classes_are_sorted_and_targets_are_their_places():
@@ -136,6 +177,15 @@ def test_subjects_are_drawn_for_each_class_and_more_of_them_hold_the_fewer(seed,
     assert {i.name for i in few} < {i.name for i in more} and few == sorted(few, key=lambda i: i.name)
     for label in "abc":
         assert len({subject_of(i) for i in few if i.label == label}) == count
+
+
+@settings(deadline=None)
+@given(st.lists(st.sets(st.sampled_from("abc"), min_size=1), min_size=3, max_size=12), st.integers(0, 20))
+def test_one_subject_of_each_class_is_drawn_however_rare_a_class_is(labels_of, seed):
+    """Subjects may have files of several classes."""
+    every = [item(f"{n}{label}", label, "train", f"s{n}") for n, labels in enumerate(labels_of) for label in sorted(labels)]
+    drawn = drawn_in_each_class(every, 1, seed)
+    assert sorted(i.label for i in drawn) == sorted({i.label for i in every})
 
 
 def test_other_seeds_draw_other_subjects_and_0_all():

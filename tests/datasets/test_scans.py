@@ -224,17 +224,53 @@ def test_rounded_geometry_and_a_label_that_tells_no_place_are_taken(tmp_path):
 
 def test_files_that_are_no_scans_are_refused(tmp_path):
     of_time = nifti_case(tmp_path, np.stack([VOXELS] * 3, -1))
-    with pytest.raises(DataError, match=r"a\.nii\.gz cannot be read as a volume \(its shape is \(5, 7, 6, 3\)"):
-        read_scan(of_time)
-    np.savez(tmp_path / "t.npz", image=np.zeros((2, 2, 2, 2)))
-    with pytest.raises(DataError, match=r"t\.npz .*\(2, 2, 2, 2\)"):
+    np.savez(tmp_path / "t.npz", image=np.zeros((2, 2, 2, 2, 2)))
+    with pytest.raises(DataError, match=r"t\.npz .*\(2, 2, 2, 2, 2\)"):
         read_scan(Case(tmp_path / "t.npz", "t.npz", None))
+    with pytest.raises(DataError, match=r"a_seg\.nii\.gz cannot be read as a volume \(its shape is \(5, 7, 6, 3\)"):
+        stored_label(nifti_case(tmp_path, VOXELS, np.stack([LABELS] * 3, -1)))
     np.save(tmp_path / "nan.npy", np.full(SHAPE, np.nan))
     with pytest.raises(DataError, match=r"nan\.npy holds NaN"):
         read_scan(Case(tmp_path / "nan.npy", "nan.npy", None))
     (tmp_path / "cut.nii.gz").write_bytes(of_time.path.read_bytes()[:60])
     with pytest.raises(DataError, match=r"cut\.nii\.gz cannot be read"):
         read_scan(Case(tmp_path / "cut.nii.gz", "cut.nii.gz", None))
+
+
+CHANNELS = np.stack([VOXELS, VOXELS + 1000, VOXELS * 2], -1)
+
+
+def write_channels(folder) -> list:
+    """Files with three channels."""
+    image = SimpleITK.GetImageFromArray(CHANNELS.transpose(3, 2, 1, 0), isVector=False)
+    SimpleITK.WriteImage(image, str(folder / "c.mha"))
+    nibabel.save(nibabel.Nifti1Image(CHANNELS, affine_of(TURNS["oblique"])), folder / "c.nii.gz")
+    np.save(folder / "c.npy", CHANNELS)
+    np.savez(folder / "c.npz", image=CHANNELS)
+    return [folder / f"c.{ending}" for ending in ("mha", "nii.gz", "npy", "npz")]
+
+
+def test_one_of_several_channels_is_read_and_a_map_lies_on_it(tmp_path):
+    for path in write_channels(tmp_path):
+        for channel in range(3):
+            case = Case(path, path.name, None, channel=channel)
+            scan = read_scan(case)
+            assert np.array_equal(scan.restored(scan.pixels), CHANNELS[..., channel]), path
+            assert scan_shape(case) == scan.pixels.shape
+        written = write_prediction(tmp_path / "out" / path.name, case, scan, scan.pixels)
+        if path.name == "c.nii.gz":
+            image, source = nibabel.load(written), nibabel.load(path)
+            assert np.array_equal(image.get_fdata(), CHANNELS[..., 2]) and np.array_equal(image.affine, source.affine)
+            assert image.header.get_zooms() == source.header.get_zooms()[:3]
+
+
+def test_channels_of_which_none_is_chosen_are_refused(tmp_path):
+    for path in write_channels(tmp_path):
+        for channel, said in [(None, r"\)"), (3, ", of which --channel 3 is none"), (-1, ", of which --channel -1 is none")]:
+            with pytest.raises(DataError, match=rf"{path.name} has 3 channels \(along a fourth axis.*{said}; .*from 0 to 2"):
+                read_scan(Case(path, path.name, None, channel=channel))
+    np.save(tmp_path / "one.npy", CHANNELS[..., :1])
+    assert np.array_equal(read_scan(Case(tmp_path / "one.npy", "one.npy", None)).pixels, VOXELS)
 
 
 def test_classes_beside_the_scan_go_back_to_the_values_of_the_file(tmp_path):

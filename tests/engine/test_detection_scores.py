@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.detection_results import Judged, write_mean, write_results
+from engine.detection_results import Judged, write_cases, write_mean, write_results
 from engine.detection_scores import OVERLAPS, Boxes, _evaluated, _precision, _ranked, detection_scores, weighted_precision
 
 FINDINGS = ["mass", "node", "heart"]
@@ -121,9 +121,13 @@ def test_results_are_written_as_figures_cases_coco_and_a_sheet(tmp_path):
     results = write_results(tmp_path, {"test": of}, FINDINGS, {"seed": 1}, lambda split, i: np.eye(100))
     assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8")) == results
     assert results["test"]["map"] == detection_scores(truth, found, FINDINGS)["map"]
+    write_cases(tmp_path, [(1, FINDINGS, {"test": of}), (2, FINDINGS[::-1], {"test": of})])
     rows = list(csv.DictReader((tmp_path / "cases.csv").read_text(encoding="utf-8").splitlines()))
     seen = rows[0]["found boxes (finding score x y w h)"].split("; ")
-    assert [row["file"] for row in rows] == names and len(seen) == max(len(found[0].labels), 1)
+    assert [row["file"] for row in rows] == names * 2 and len(seen) == max(len(found[0].labels), 1)
+    assert [row["seed"] for row in rows] == ["1"] * 3 + ["2"] * 3
+    true = [row["true boxes (finding x y w h)"] for row in rows]
+    assert true[:3] != true[3:]  # each run has findings, and numbers of them, of its own
     told = json.loads((tmp_path / "test_truth.json").read_text(encoding="utf-8"))
     assert len(told["annotations"]) == sum(len(true.labels) for true in truth)
     assert (tmp_path / "test_boxes.png").stat().st_size > 10_000

@@ -141,6 +141,9 @@ def test_seeds_are_runs_of_their_own_with_a_mean_and_pretrained_weights_stay_whe
     learn(radiographs, *more)
     mean = json.loads(Path("runs/finetune_detection/results.json").read_text(encoding="utf-8"))
     assert mean["seeds"] == [1, 2] and len(mean["test"]["map"]["each"]) == 2
+    with open("runs/finetune_detection/cases.csv", newline="", encoding="utf-8") as file:
+        assert [row["seed"] for row in csv.DictReader(file)] == ["1"] * 4 + ["2"] * 4
+    assert not list(Path("runs").rglob("seed-*/cases.csv"))
     start = make_detector("weights/plain.pth", "", "", 2, 64, "frozen", 0.05, 32)[0].state_dict()
     for seed in (1, 2):
         weights = read_downstream(f"weights/detection-{seed}.pth", "detection")

@@ -4,12 +4,14 @@ import csv
 import json
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
 from conftest import events, run
 
 import finetune_segmentation
+import prepare_data
 from engine.config import parse
 from engine.errors import UserError
 from finetune_segmentation import SegmentationConfig
@@ -153,7 +155,27 @@ def test_values_of_judged_labels_that_no_class_has_are_told_before_the_training(
     assert not Path("runs").exists()
 
 
-@pytest.mark.parametrize("preset", ["acdc", "brats", "la2018", "mmwhs_ct", "mmwhs_mr", "msd"])
+def test_prepared_volumes_are_judged_in_mm(here):
+    """Their spacing is the manifest's."""
+    affine = np.diag([0.7, 0.7, 4.0, 1.0])
+    for path in sorted(Path("data").glob("*_frame01.npz")):
+        for kind, voxels in np.load(path).items():
+            Path("raw", kind).mkdir(parents=True, exist_ok=True)
+            nibabel.save(nibabel.Nifti1Image(voxels.swapaxes(0, 1), affine), f"raw/{kind}/{path.stem}.nii.gz")
+    for kind in ("image", "label"):
+        words = [f"raw/{kind}", "--collection", f"{kind}s", "--data_path", "prepared", "--no_deidentify", "--processes", "1"]
+        assert prepare_data.main(parse(prepare_data.PrepareConfig, words)) == 0
+    fine_tune("--data_path", "prepared")
+    of_test = results()["test"]
+    assert of_test["unit"] == "mm"
+    with open("runs/finetune_segmentation/cases.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    missed = [float(row["hd95"]) for row in rows if row["status"] == "missed"]
+    assert {row["unit"] for row in rows} == {"mm"}
+    assert missed == pytest.approx([np.hypot(np.hypot(30 * 0.7, 28 * 0.7), 5 * 4.0)] * len(missed))
+
+
+@pytest.mark.parametrize("preset", ["acdc", "brats", "la2018", "mmwhs_ct", "mmwhs_mr", "msd", "msd_brats"])
 def test_presets_are_constants_that_the_script_knows(preset):
     config, plain = parse(SegmentationConfig, ["--preset", preset]), parse(SegmentationConfig, [])
     changed = {name for name, value in vars(config).items() if value != getattr(plain, name)}

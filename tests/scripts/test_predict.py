@@ -14,7 +14,7 @@ import finetune_detection
 import finetune_segmentation
 import predict
 from engine.config import parse
-from engine.errors import UserError
+from engine.errors import UserError, speaking_to_people
 from models.errors import WeightsError
 
 RUN = "--arch resnet18 --precision fp32 --workers 0 --epochs 1 --evaluate none --keep last".split()
@@ -54,6 +54,35 @@ def test_volumes_become_label_maps_that_lie_where_they_do(here):
     np.testing.assert_allclose(map_.affine, truth.affine, atol=1e-4)
     found, real = map_.get_fdata(), truth.get_fdata()
     assert set(np.unique(found)) <= {0, 205} and 2 * ((found == 205) & (real == 205)).sum() / ((found + real) / 205).sum() > 0.5
+
+
+def test_a_channel_is_learned_from_and_predicted_where_it_lies(here, capsys):
+    Path("four/imagesTr").mkdir(parents=True)
+    Path("four/labelsTr").mkdir()
+    draws = np.random.default_rng(1)
+    for number in range(5):
+        plain, label = (nibabel.load(f"scans/c{number}_{kind}.nii.gz") for kind in ("image", "label"))
+        noise = draws.normal(0, 5, (*plain.shape, 3))
+        channels = np.insert(noise, 2, plain.get_fdata(), axis=3)  # the third one shows what is to be found
+        nibabel.save(nibabel.Nifti1Image(channels.astype(np.int16), AFFINE), f"four/imagesTr/c{number}.nii.gz")
+        nibabel.save(label, f"four/labelsTr/c{number}.nii.gz")
+    flags = [*RUN, "--data_path", "four", "--preset", "msd", "--epoch_steps", "12", "--epochs", "3", "--base_lr", "3e-3"]
+    fine_tune = lambda *words: finetune_segmentation.main(  # noqa: E731
+        parse(finetune_segmentation.SegmentationConfig, [*flags, "--d_model", "32", *words])
+    )
+    with pytest.raises(SystemExit) as stop, speaking_to_people():
+        fine_tune()
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and "imagesTr/c" in said and "has 4 channels" in said and "choose one with --channel" in said
+    fine_tune("--channel", "2")
+    predicted("--weights", "weights/segmentation.pth", "--data_path", "four/imagesTr")
+    map_, truth = nibabel.load("out/c1.nii.gz"), nibabel.load("four/labelsTr/c1.nii.gz")
+    assert map_.shape == truth.shape and map_.header.get_zooms() == truth.header.get_zooms()
+    np.testing.assert_array_equal(map_.affine, nibabel.load("four/imagesTr/c1.nii.gz").affine)
+    found, real = map_.get_fdata() > 0, truth.get_fdata() > 0
+    assert 2 * (found & real).sum() / (found.sum() + real.sum()) > 0.5
+    with pytest.raises(ValueError, match=r"has 4 channels .*of which --channel 4 is none"):
+        predicted("--weights", "weights/segmentation.pth", "--data_path", "four/imagesTr", "--channel", "4", "--overwrite")
 
 
 def test_label_maps_that_are_there_are_made_again_on_request_alone(here, capsys):
