@@ -152,24 +152,25 @@ def read_constants(path: str, set_here: set[str] = SET_HERE) -> dict:
 
 
 def segmentations(config: PipelineConfig, methods: list[list[Stage]]) -> list[Stage]:
-    """Fine-tunings from random weights and each method's first and last stage; linear probes of random ones and the last.
+    """Fine-tunings and linear probes of one network from random weights and each method's first and last stage.
 
-    f_inter, which the later stages learn, takes part (`--context`) where it attends along slices.
+    And fine-tunings in which f_inter, which the later stages learn, takes part (`--context`), where it attends along slices.
     """
     weights = Path("runs") / config.name / "weights"
     constants = read_constants(config.segmentation, SET_HERE | SET_BY_START)
     constants |= {name: getattr(config, name) for name in ("arch", "workers", "seed", "on_bad_file")}
     constants |= {"data_path": config.labelled_path, "pretrained_path": str(weights), "evaluate": "test"}
-    tuned = dict.fromkeys([None, *(stage for of_method in methods for stage in (of_method[0], of_method[-1]))])
-    probed = [None, *(of_method[-1] for of_method in methods)]
+    starts = dict.fromkeys([None, *(stage for of_method in methods for stage in (of_method[0], of_method[-1]))])
+    with_f_inter = [start for start in starts if start and tells_of_slices(start)]
+    runs = [
+        *((start, "", {"context": False, "tune": "full"}) for start in starts),
+        *((start, "-context", {"context": True, "tune": "full"}) for start in with_f_inter),
+        *((start, "-linear", {"context": False, "tune": "linear"}) for start in starts),
+    ]
     found = []
-    for start, tune in [*((start, "full") for start in tuned), *((start, "linear") for start in probed)]:
-        name = "segmentation-" + (start.writes.stem if start else "random") + ("-linear" if tune == "linear" else "")
-        own = {
-            "start_from": start.writes.name if start else "",
-            "context": bool(start) and tells_of_slices(start),
-            "tune": tune,
-        }
+    for start, ending, how in runs:
+        name = "segmentation-" + (start.writes.stem if start else "random") + ending
+        own = {**how, "start_from": start.writes.name if start else ""}
         found.append(
             Stage(
                 script="finetune_segmentation.py",

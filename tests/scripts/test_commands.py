@@ -97,12 +97,13 @@ def test_with_labelled_volumes_it_ends_in_a_table_of_segmentations(tmp_path, dat
     done = pipeline(tmp_path, data, *words)
     assert done.returncode == 0, done.stderr[-2000:]
     table = done.stdout[done.stdout.index("Dice of 4 test volumes") :]
-    for start in ("random ", "resnet_swav2D", "swav3D ", "random-linear", "swav3D-linear"):
+    linear = [f"{start}-linear" for start in ("random", "resnet_swav2D", "swav3D")]
+    for start in ("random ", "resnet_swav2D ", "swav3D ", "swav3D-context", *linear):
         assert f"│ {start}" in table
         assert (tmp_path / f"runs/p/weights/segmentation-{start.strip()}.pth").is_file()
-    with open(tmp_path / "runs/p/segmentation-swav3D/config.yaml", encoding="utf-8") as file:
+    with open(tmp_path / "runs/p/segmentation-swav3D-context/config.yaml", encoding="utf-8") as file:
         assert "context: true" in file.read()
-    assert pipeline(tmp_path, data, *words).stdout.count("up to date, skipped") == 8
+    assert pipeline(tmp_path, data, *words).stdout.count("up to date, skipped") == 10
 
     (tmp_path / "labelled/test/Phantom_Chest-0001.npz").unlink()
     once_more = pipeline(tmp_path, data, *words)

@@ -75,16 +75,18 @@ def starts_of(config, *methods):
     return {s.writes.stem: ([path.name for path in s.reads], *(s.constants[name] for name in asked)) for s in found}
 
 
-def test_segmentations_start_from_nothing_from_stage_1_and_with_context_from_the_last_stage():
+def test_segmentations_start_from_nothing_from_stage_1_and_from_the_last_stage_without_context_and_with_it():
     config = PipelineConfig(name="p", data_path="v", image_path="i", labelled_path="l")
     assert starts_of(config, "swav") == {
         "segmentation-random": ([], "", False, "full"),
         "segmentation-resnet_swav2D": (["resnet_swav2D.pth"], "resnet_swav2D.pth", False, "full"),
-        "segmentation-swav3D": (["swav3D.pth"], "swav3D.pth", True, "full"),
+        "segmentation-swav3D": (["swav3D.pth"], "swav3D.pth", False, "full"),
+        "segmentation-swav3D-context": (["swav3D.pth"], "swav3D.pth", True, "full"),
         "segmentation-random-linear": ([], "", False, "linear"),
-        "segmentation-swav3D-linear": (["swav3D.pth"], "swav3D.pth", True, "linear"),
+        "segmentation-resnet_swav2D-linear": (["resnet_swav2D.pth"], "resnet_swav2D.pth", False, "linear"),
+        "segmentation-swav3D-linear": (["swav3D.pth"], "swav3D.pth", False, "linear"),
     }
-    assert len(starts_of(config, "deepcluster", "swav")) == 8
+    assert len(starts_of(config, "deepcluster", "swav")) == 12
 
 
 def test_where_stage_1_is_the_last_one_segmentations_start_from_it_once_and_without_context():
@@ -101,7 +103,7 @@ def test_an_f_inter_along_features_takes_no_part(tmp_path):
     assert not any(context for _, _, context, _ in starts_of(config, "swav").values())
     (tmp_path / "s3.yaml").write_text("attention: slices\n", encoding="utf-8")
     config.stage3 = str(tmp_path / "s3.yaml")
-    assert starts_of(config, "swav")["segmentation-swav3D"][2]
+    assert starts_of(config, "swav")["segmentation-swav3D-context"][2]
 
 
 def test_a_table_of_cases_outside_the_folder_is_learned_from_too(tmp_path, monkeypatch):
