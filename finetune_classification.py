@@ -27,7 +27,7 @@ from engine.classification_report import Predictions, show, write_report
 from engine.classification_scores import reliability, scores_of
 from engine.config import FinetuneConfig
 from engine.errors import UserError
-from engine.finetuning import Best, judged_splits, refuse_empty, runs_of
+from engine.finetuning import Best, judged_splits, refuse_empty, refuse_one_value, runs_of
 from engine.pictures import reliability_diagrams
 from engine.processes import autocast, of_first
 from engine.run import launch, start
@@ -101,6 +101,8 @@ def fine_tune(config: ClassificationConfig) -> tuple[Classifier, tuple[str, ...]
     weights = class_weights(torch.from_numpy(targets), len(data.classes)) if config.balance == "classes" else None
     constants = network_constants(encoders)
     model = Classifier(encoders, what, len(data.classes), config.tune)
+    if what == "images" and not model.frozen:
+        refuse_one_value(config.batch_size, shown.size, "picture")
     best = Best(model)
     pretrained = {"slice_encoder.": config.pretrained_rate, "volume_encoder.": config.pretrained_rate}
     network = run.prepare(model, loader, shares=pretrained if config.start_from else None, best=best)

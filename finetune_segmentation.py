@@ -24,8 +24,7 @@ from datasets.segmentation import ScatteredSlices, WholeCases, collate_scattered
 from datasets.segmentation_views import labelled_view, whole_view
 from datasets.subject_splits import drawn_subjects
 from engine.config import FinetuneConfig
-from engine.errors import UserError
-from engine.finetuning import Best, judged_splits, refuse_empty, runs_of
+from engine.finetuning import Best, judged_splits, refuse_empty, refuse_one_value, runs_of
 from engine.pictures import fullest_slice, outlines
 from engine.processes import autocast, gather_lists, of_first
 from engine.run import Run, launch, start
@@ -93,7 +92,7 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
     size = config.image_size
     if size == "auto":
         size = size_for([scan_shape(case)[:2] for case in learned], STRIDE, most=256)
-    refuse_one_value(config.batch_size, size)
+    refuse_one_value(config.batch_size, size, "slice")
     count = config.slices_per_volume
     if count == "auto":
         count = min(2, config.batch_size) if config.context else 1  # more of a volume are fewer volumes, which costs more
@@ -183,12 +182,6 @@ def labelled_cases(config: SegmentationConfig, run: Run) -> tuple[dict[str, list
     to_be_judged = [case for name in dict.fromkeys(("valid", *judged_splits(config.evaluate))) for case in split[name]]
     of_first(lambda: label_map.refuse_unmapped(to_be_judged))
     return split, label_map
-
-
-def refuse_one_value(batch_size: int, size: tuple[int, int]) -> None:
-    """Raises `UserError` where the deepest maps of a batch are one value a channel, of which there are no batch statistics."""
-    if batch_size * (size[0] // STRIDE) * (size[1] // STRIDE) < 2:
-        raise UserError(f"One slice of {size[0]} x {size[1]} is too little for batch norm; raise --batch_size or --image_size.")
 
 
 if __name__ == "__main__":

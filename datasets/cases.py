@@ -187,6 +187,8 @@ def _of_table(root: Path, path: Path) -> list[Case]:
                 raise DataError(f"{path} names {file!r}, which is no file below {root}; give paths like a/b.nii.gz.")
         if split not in SPLITS:
             raise DataError(f"{path} gives {name} the split {split!r}; use train, valid, test, or nothing.")
+        if name == label and not name.lower().endswith(ARCHIVES):
+            raise DataError(f"{path} names {name} as its own label; only NPZ and HDF5 files hold both, name the label's file.")
         if name in cases:
             raise DataError(f"{path} names {name} twice; give an image one row.")
         cases[name] = Case(root / name, name, root / label if label else None, subject, split)

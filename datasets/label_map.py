@@ -33,7 +33,8 @@ class LabelMap:
     def from_words(cls, words: Sequence[str], names: Sequence[str] = (), others_are_background: bool = False) -> "LabelMap":
         """Of words such as "205", or "1+2+4" for several values that make one class; without names, those words.
 
-        Raises `DataError` for words that are no such values, values that two classes share, or names of another number.
+        Raises `DataError` for words that are no such values, values that two classes share, names of another number, or names
+        that are empty or alike.
         """
         values = tuple(_values_of(word) for word in words)
         every = [value for of_class in values for value in of_class]
@@ -44,18 +45,31 @@ class LabelMap:
             raise DataError(f"{len(words)} classes are given; 1 to {MOST_CLASSES} can be learned.")
         if names and len(names) != len(words):
             raise DataError(f"{len(names)} names are given for {len(words)} classes ({' '.join(words)}); give one a class.")
+        if names and (len(set(names)) < len(names) or not all(names)):
+            raise DataError(
+                f"The names of the classes, {', '.join(map(repr, names))}, are not all different; give each its own."
+            )
         return cls(values, tuple(names or words), others_are_background)
 
     @classmethod
     def found_in(cls, cases: Sequence[Case], names: Sequence[str] = (), others_are_background: bool = False) -> "LabelMap":
         """Every value that occurs in the labels of training cases (split train or none), each a class; names: by rising value.
 
-        Raises `DataError` as `stored_label` does, when there is nothing but background, or more than 254 values.
+        Negative values are no class, for they mark most often what is to be ignored. Raises `DataError` as `stored_label` does,
+        for negative values unless others are background, when there is nothing but background, or more than 254 values.
         """
+        files = _to_learn_from(cases)
         with ThreadPoolExecutor(THREADS) as pool:
-            found = sorted(set().union(*pool.map(_values_in, _to_learn_from(cases))) - {0})
+            of_files = list(pool.map(_values_in, files))
+        for case, values in zip(files, of_files):
+            if min(values) < 0 and not others_are_background:
+                raise DataError(
+                    f"{case.label_path} holds the negative label value {min(values)}; name the values that are classes with "
+                    "--classes, and count others as background with --other_labels background."
+                )
+        found = sorted(value for value in set().union(*of_files) if value > 0)
         if not found:
-            raise DataError(_no_foreground(cases, "every value is 0"))
+            raise DataError(_no_foreground(cases, "no value is above 0"))
         return cls.from_words([str(value) for value in found], names, others_are_background)
 
     @property

@@ -10,6 +10,8 @@ from torch import nn
 from .config import FinetuneConfig
 from .errors import UserError
 
+DEEPEST = 32  # pixels that make one of a ResNet's deepest maps
+
 
 def runs_of(config: FinetuneConfig, name: str) -> Iterator[FinetuneConfig]:
     """The configuration of each seed's run: its own folder and weight file; the configuration itself where no seeds are named.
@@ -54,6 +56,16 @@ class Best:
 def judged_splits(evaluate: str) -> tuple[str, ...]:
     """The splits that `--evaluate` names."""
     return {"both": ("valid", "test"), "none": ()}.get(evaluate, (evaluate,))
+
+
+def refuse_one_value(count: int, size: tuple[int, int], what: str) -> None:
+    """Raises `UserError` where a ResNet's deepest maps have one value a channel in a batch: then there are no batch statistics.
+
+    count: of slices or pictures (`what`) in a batch; size: their height and width.
+    """
+    height, width = size
+    if count * -(-height // DEEPEST) * -(-width // DEEPEST) < 2:
+        raise UserError(f"One {what} of {height} x {width} is too little for batch norm; raise --batch_size or --image_size.")
 
 
 def refuse_empty(files_of: dict[str, list], evaluate: str) -> None:

@@ -39,6 +39,9 @@ def refuse_impossible(config) -> None:
         raise UserError("--attention features needs the same number of slices in every volume; use it with --fit crop.")
     if "filled_share" in values:
         _refuse_planes(config)
+    seeds = values.get("seeds", ())
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"--seeds {' '.join(map(str, seeds))} names a seed twice; a second run of it would be no other one.")
     if values.get("resnet_pretrained") and values.get("start_from") == "":
         raise UserError(
             f"--resnet_pretrained {values['resnet_pretrained']} only completes a file that --start_from names; name it with "

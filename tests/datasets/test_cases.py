@@ -215,12 +215,13 @@ def test_a_table_tells_labels_subjects_and_splits(tmp_path):
         ("a.nii.gz,/etc/passwd,,", "names '/etc/passwd', which is no file below"),
         ("a.nii.gz,b.nii.gz,,", r"names 'b\.nii\.gz', which is no file"),
         (",a.nii.gz,,", "names '', which is no file"),
-        ("a.nii.gz,a.nii.gz,,val", "the split 'val'; use train, valid, test"),
-        ("a.nii.gz,a.nii.gz,,\na.nii.gz,a.nii.gz,,", r"names a\.nii\.gz twice"),
+        ("a.nii.gz,a.nii.gz,,", r"names a\.nii\.gz as its own label"),
+        ("a.nii.gz,b_seg.nii.gz,,val", "the split 'val'; use train, valid, test"),
+        ("a.nii.gz,b_seg.nii.gz,,\na.nii.gz,b_seg.nii.gz,,", r"names a\.nii\.gz twice"),
     ],
 )
 def test_a_table_that_would_be_misread_is_refused(tmp_path, row, said):
-    write(tmp_path, "data/a.nii.gz", "a.nii.gz")
+    write(tmp_path, "data/a.nii.gz", "data/b_seg.nii.gz", "a.nii.gz")
     (tmp_path / "data/cases.csv").write_text(f"image,label,subject,split\n{row}\n", encoding="utf-8")
     with pytest.raises(DataError, match=rf"data/cases\.csv .*{said}"):
         find_cases(tmp_path / "data")

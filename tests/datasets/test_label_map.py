@@ -71,16 +71,24 @@ def test_words_that_name_no_classes_are_refused(words, names, said):
 
 
 def test_every_value_of_the_training_labels_is_found(tmp_path):
-    cases = cases_of(tmp_path, [850, 205], [205, -3], [7], splits=("train", "train", "test"))
-    assert LabelMap.found_in(cases).words == ("-3", "205", "850")
+    cases = cases_of(tmp_path, [850, 205], [205, 3], [7], splits=("train", "train", "test"))
+    assert LabelMap.found_in(cases).words == ("3", "205", "850")
     assert LabelMap.found_in(cases_of(tmp_path, [1], [4])).names == ("1", "4")
     named = LabelMap.found_in(cases_of(tmp_path, [4], [1]), ("liver", "spleen"), others_are_background=True)
     assert named.names == ("liver", "spleen") and named.classes_of(np.array([[[0, 1, 4, 7]]]), "a").tolist() == [[[0, 1, 2, 0]]]
 
 
+def test_negative_values_are_classes_by_name_alone(tmp_path):
+    cases = cases_of(tmp_path, [0, 1], [1, -1])
+    with pytest.raises(DataError, match=r"1\.npz holds the negative label value -1; name the values that are classes with"):
+        LabelMap.found_in(cases)
+    assert LabelMap.found_in(cases, others_are_background=True).words == ("1",)
+    assert LabelMap.from_words(("1", "-1")).values == ((1,), (-1,))
+
+
 def test_labels_without_any_foreground_are_refused(tmp_path):
     cases = cases_of(tmp_path, [0], [0], [1], splits=("train", "train", "valid"))
-    with pytest.raises(DataError, match=r"None of 2 training labels \(the first is .*0\.npz\) has any foreground: every value"):
+    with pytest.raises(DataError, match=r"None of 2 training labels \(the first is .*0\.npz\) has any foreground: no value is"):
         LabelMap.found_in(cases)
     label_map = LabelMap.from_words(("1",))
     with pytest.raises(DataError, match=r"any foreground: the values 1 do not occur"):

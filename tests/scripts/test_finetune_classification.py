@@ -208,6 +208,9 @@ def test_what_cannot_be_learned_is_one_sentence(data, here, capsys):
     assert "12 images make no batch of 40" in refused(capsys, *images(data), "--batch_size", 40)
     assert "no meaning with --normalise none" in refused(capsys, *images(data), "--normalise", "none", "--window", 0, 255)
     assert "--image_size is 0; it must be above 0" in refused(capsys, *images(data), "--image_size", 0)
+    said = refused(capsys, *images(data), "--batch_size", 1, "--image_size", 32)
+    assert "One picture of 32 x 32 is too little for batch norm" in said
+    assert "--seeds 1 2 1 names a seed twice" in refused(capsys, *images(data), "--seeds", 1, 2, 1)
     shutil.copytree(data / "images", here / "one")
     write_labels(here / "one", [f"train/a/{n:02}.png,0,train" for n in (0, 2, 4)])
     assert "only files of class '0'" in refused(capsys, "--image_path", here / "one")

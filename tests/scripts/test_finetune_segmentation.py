@@ -96,6 +96,8 @@ def test_a_stage_whose_weights_are_frozen_keeps_them(here):
         (["--classes", "4", "--other_labels", "background"], "has any foreground"),
         (["--classes", "5", "9", "--class_names", "disc"], "1 names are given for 2 classes"),
         (["--class_names", "disc"], "1 names are given for 2 classes"),
+        (["--class_names", "disc", "disc"], "'disc', 'disc', are not all different; give each its own"),
+        (["--seeds", "3", "3"], "--seeds 3 3 names a seed twice"),
         (["--labelled", "50"], "--labelled 50 asks for more"),
         (["--image_size", "30", "32"], "--image_size is 30 32; it must be a multiple of 32"),
         (["--slices_per_volume", "32"], "--slices_per_volume 32 is more than --batch_size 4"),
