@@ -77,10 +77,7 @@ def named(word: str) -> tuple[str, str]:
 def run(flags: Flags, cell: Cell) -> None:
     """Runs one cell; what it prints goes to log.txt in its folder."""
     here, own = cell.folder(flags.output), f"{cell.set}-{cell.labelled}-{cell.start}-{cell.seed}.pth"
-    file, _, context = dict(map(named, flags.starts))[cell.start].partition("+")
-    words = ["--data_path", dict(map(named, flags.sets))[cell.set], "--labelled", cell.labelled, "--seed", cell.seed]
-    words += ["--pretrained_path", flags.pretrained_path, "--start_from", file, "--evaluate", flags.evaluate]
-    words += ["--dump_path", here, "--checkpoint_name", own, *(["--context"] if context else []), *more_for(flags, cell.set)]
+    words = [*words_of(flags, cell), "--dump_path", here, "--checkpoint_name", own]
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, len(os.sched_getaffinity(0)) // flags.jobs))
     here.mkdir(parents=True, exist_ok=True)
     with open(here / "log.txt", "a", encoding="utf-8") as log:
@@ -90,6 +87,14 @@ def run(flags: Flags, cell: Cell) -> None:
         raise SystemExit(f"{here} ended with code {ended.returncode}; {here}/log.txt says why.")
     shutil.rmtree(here / "checkpoints", ignore_errors=True)
     (Path(flags.pretrained_path) / own).unlink(missing_ok=True)
+
+
+def words_of(flags: Flags, cell: Cell) -> list:
+    """The flags by which `finetune_segmentation.py` does what a cell is of."""
+    file, _, context = dict(map(named, flags.starts))[cell.start].partition("+")
+    words = ["--data_path", dict(map(named, flags.sets))[cell.set], "--labelled", cell.labelled, "--seed", cell.seed]
+    words += ["--pretrained_path", flags.pretrained_path, "--start_from", file, "--evaluate", flags.evaluate]
+    return [*words, *(["--context"] if context else []), *more_for(flags, cell.set)]
 
 
 def more_for(flags: Flags, name: str) -> list[str]:

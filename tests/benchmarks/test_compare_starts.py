@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.compare_starts import Flags, main, more_for
+from benchmarks.compare_starts import Cell, Flags, main, more_for, words_of
 
 
 def finished(folder, cell, seed, dice):
@@ -42,3 +42,14 @@ def test_constants_of_one_set_win_over_those_of_all():
     flags = Flags(sets=("a=.", "b=."), more=("a:image_size=96,64", "epochs=8", "image_size=32,32", "no_check_data"))
     of_a = ["--epochs", "8", "--image_size", "32", "32", "--no_check_data", "--image_size", "96", "64"]
     assert more_for(flags, "a") == of_a and more_for(flags, "b") == of_a[:-3]
+
+
+def test_a_run_learns_from_what_its_cell_says():
+    flags = Flags(sets=("a=A", "b=B"), starts=("random=", "ours=file.pth+context"), pretrained_path="W", evaluate="valid")
+    of_all = ["--pretrained_path", "W", "--start_from"]
+    assert words_of(flags, Cell("b", 2, "random", 1)) == [
+        *("--data_path", "B", "--labelled", 2, "--seed", 1, *of_all, "", "--evaluate", "valid")
+    ]
+    assert words_of(flags, Cell("a", 5, "ours", 0)) == [
+        *("--data_path", "A", "--labelled", 5, "--seed", 0, *of_all, "file.pth", "--evaluate", "valid", "--context")
+    ]
