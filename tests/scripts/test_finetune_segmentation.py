@@ -138,7 +138,8 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not_and_two_processes_as_on
     states = {name: read_downstream(f"weights/{name}.pth").state for name in ("whole", "segmentation", "one", "two")}
     assert all(torch.equal(states["whole"][name], value) for name, value in states["segmentation"].items())
     for name, value in states["one"].items():
-        torch.testing.assert_close(states["two"][name], value, rtol=1e-7, atol=1e-9)
+        # AdamW makes a step of a gradient that is nothing but rounding; what is dealt wrongly moves weights by 1e-4
+        torch.testing.assert_close(states["two"][name], value, rtol=1e-7, atol=1e-7)
 
 
 def test_a_test_split_that_is_empty_is_told(here):
