@@ -10,11 +10,12 @@ import torch
 from conftest import events, run
 from PIL import Image
 from test_errors import refused
+from torchvision.models import resnet18
 
 import finetune_detection
 from engine.config import parse, preset_file
 from finetune_detection import DetectionConfig, main
-from models.detector import make_detector, rebuilt
+from models.detector import BACKBONE, make_detector, rebuilt
 from models.downstream import read_downstream
 
 SCRIPT = Path(__file__).parents[2] / "finetune_detection.py"
@@ -175,3 +176,16 @@ def test_the_preset_of_vindr_is_a_file_of_constants():
     config = parse(DetectionConfig, ["--preset", "vindr", "--side", "512"])
     assert (config.side, config.boxes) == (512, ("annotations_train.csv", "annotations_test.csv"))
     assert finetune_detection.__doc__.startswith("Finds findings")
+
+
+def test_pretrained_weights_learn_at_their_share_of_the_rate(radiographs):
+    torch.manual_seed(0)
+    network, name = resnet18(), "layer1.0.conv1.weight"
+    Path("weights").mkdir()
+    torch.save(network.state_dict(), "weights/start.pth")
+    moved = []
+    for share in (1, 0.01):
+        words = ["--pretrained_rate", share, "--epochs", 1, "--evaluate", "none", "--keep", "last", "--overwrite"]
+        learn(radiographs, "--start_from", "start.pth", *words)
+        moved.append((read_downstream("weights/detection.pth").state[BACKBONE + name] - network.state_dict()[name]).norm())
+    assert 0 < moved[1] < 0.05 * moved[0]

@@ -89,6 +89,20 @@ def test_a_stage_whose_weights_are_frozen_keeps_them(here):
         assert all(torch.equal(own[name], value) for name, value in resnet.state_dict().items())
 
 
+def test_pretrained_weights_learn_at_their_share_of_the_rate(here):
+    resnet = finetune_segmentation.starting_encoders("", "resnet18", 32, False)[0].slice_encoder.resnet
+    Path("weights").mkdir()
+    torch.save(resnet.state_dict(), "weights/start.pth")
+    moved = []
+    for share in ("1", "0.01"):
+        fine_tune(
+            "--start_from", "start.pth", "--pretrained_rate", share, "--evaluate", "none", "--keep", "last", "--overwrite"
+        )
+        state = read_downstream("weights/segmentation.pth").state
+        moved.append((state["slice_encoder.resnet.conv1.weight"] - resnet.conv1.weight.detach()).norm())
+    assert 0 < moved[1] < 0.05 * moved[0]
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
