@@ -93,9 +93,7 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
     if size == "auto":
         size = size_for([scan_shape(case)[:2] for case in learned], STRIDE, most=256)
     refuse_one_value(config.batch_size, size, "slice")
-    count = config.slices_per_volume
-    if count == "auto":
-        count = min(2, config.batch_size) if config.context else 1  # more of a volume are fewer volumes, which costs more
+    count = slices_of_one_volume(config)
     slices = ScatteredSlices(learned, label_map, size, count, config.filled_share, config.seed)
     slices.hold(quiet=run.rank > 0, processes=run.world)
     dealt = {"rank": run.rank, "world": run.world, "workers": config.workers}
@@ -182,6 +180,13 @@ def labelled_cases(config: SegmentationConfig, run: Run) -> tuple[dict[str, list
     to_be_judged = [case for name in dict.fromkeys(("valid", *judged_splits(config.evaluate))) for case in split[name]]
     of_first(lambda: label_map.refuse_unmapped(to_be_judged))
     return split, label_map
+
+
+def slices_of_one_volume(config: SegmentationConfig) -> int:
+    """How many of a step's slices are of one volume: with context two, since more are fewer volumes, which costs more."""
+    if config.slices_per_volume != "auto":
+        return config.slices_per_volume
+    return min(2, config.batch_size) if config.context else 1
 
 
 if __name__ == "__main__":

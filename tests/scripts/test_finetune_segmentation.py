@@ -125,6 +125,20 @@ def test_what_cannot_be_is_one_sentence(here, words, sentence):
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        ("", 1),
+        ("--context", 2),
+        ("--context --batch_size 1", 1),
+        ("--context --slices_per_volume 4", 4),
+        ("--slices_per_volume 3", 3),
+    ],
+)
+def test_with_context_two_slices_of_a_volume_are_in_a_step_or_as_many_as_are_asked_for(words, count):
+    assert finetune_segmentation.slices_of_one_volume(parse(SegmentationConfig, ["--data_path", "x", *words.split()])) == count
+
+
 def test_a_subject_in_two_splits_is_refused(here):
     for split, frame in [("train", 1), ("valid", 2)]:
         (here / "data" / split).mkdir()
