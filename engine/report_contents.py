@@ -8,10 +8,12 @@ import torch
 import yaml
 
 from .report_curves import SPEED, Curve, card, series_of
+from .report_downstream import downstream_tables
 from .report_page import code, columns, escape, folded, heading, page, paragraph, section, table
-from .report_tables import downstream_tables, evaluation_tables, first_and_last
+from .report_starts import segmentation_verdicts
+from .report_tables import evaluation_tables, first_and_last
 from .report_training import Track, compared, lead, trained
-from .report_words import BAD, DOUBTFUL, GOOD, overall, verdicts, warnings_in_words
+from .report_words import BAD, DOUBTFUL, GOOD, Verdict, overall, verdicts, warnings_in_words
 from .run_record import RunRecord
 
 MARKS = {GOOD: "✓", DOUBTFUL: "▲", BAD: "✗"}
@@ -19,7 +21,7 @@ MARKS = {GOOD: "✓", DOUBTFUL: "▲", BAD: "✗"}
 PARTS = {
     "what": ("What was trained on what", ""),
     "verdict": (
-        "Did it collapse?",
+        "Did it collapse, and did it help?",
         "A collapse is a network that says the same of everything. The figures are those of the last epoch: ln K is the loss "
         "of one that guesses among K clusters, RankMe counts the directions in which embeddings differ.",
     ),
@@ -73,7 +75,7 @@ def compose(
     title = f"What {names} learned" if tracks else f"What {names} scored"
     content = {
         "what": trained(tracks) + compared(tracks),
-        "verdict": _judged(tracks, warned),
+        "verdict": _judged(records, tracks, warned),
         "curves": _curves(tracks),
     }
     for part in ("views", "clusters", "neighbours", "maps", "masked", "attention"):
@@ -81,7 +83,9 @@ def compose(
         content[part] = _beside(shown, len(tracks))
     evaluated = [(record.name, evaluation_tables(record.evaluation)) for record in records]
     content["evaluation"] = _beside(evaluated, len(records))
-    tuned = [(record.name, downstream_tables(record.downstream) + _curves_of_tuning(record)) for record in records]
+    tuned = [
+        (record.name, downstream_tables(record.downstream, record.stages) + _curves_of_tuning(record)) for record in records
+    ]
     content["downstream"] = _beside(tuned, len(records))
     content["configuration"] = _configuration(records)
     shown = [name for name in PARTS if content[name]]
@@ -97,21 +101,34 @@ def _beside(shown: Sequence[tuple[str, str]], runs: int) -> str:
     return columns([f"<div>{heading(name)}{text}</div>" for name, text in shown if text], "wide")
 
 
-def _judged(tracks: Sequence[Track], warned: Sequence[dict]) -> str:
-    parts = []
+def _judged(records: Sequence[RunRecord], tracks: Sequence[Track], warned: Sequence[dict]) -> str:
+    """The answers, what segmentations say of the weights, and then the lines that the answers are from."""
+    answers, lines = [], []
     for track, warnings in zip(tracks, warned):
         of_stages = {place: verdicts(stage) for place, stage in track.stages.items()}
         answer = overall([verdict for found in of_stages.values() for verdict in found])
-        words = f'<p class="answer {answer.level}"><b>{MARKS[answer.level]}</b>{escape(answer.sentence)}</p>'
-        for place, found in of_stages.items():
-            items = "".join(f'<li class="{of.level}"><b>{MARKS[of.level]}</b>{escape(of.sentence)}</li>' for of in found)
-            words += f'{heading(f"Stage {place}, {track.stages[place].method}")}<ul class="verdict">{items}</ul>'
-            said = warnings_in_words(warnings.get(place, []))
-            words += (
-                folded(f"The guard's warnings on the way ({len(said)})", *(paragraph(line) for line in said)) if said else ""
-            )
-        parts.append((track.name, words))
-    return _beside(parts, len(tracks))
+        answers.append((track.name, f'<div class="answer {answer.level}">{_marked("p", answer)}</div>'))
+        lines.append((track.name, _of_stages(track, of_stages, warnings)))
+    found = {record.name: segmentation_verdicts(record.downstream) for record in records}
+    segmented = [(name, f'<div class="answer">{_listed(of)}</div>') for name, of in found.items() if of]
+    return _beside(answers, len(tracks)) + _beside(segmented, len(records)) + _beside(lines, len(tracks))
+
+
+def _of_stages(track: Track, of_stages: dict[int, list[Verdict]], warnings: dict[int, list]) -> str:
+    words = ""
+    for place, found in of_stages.items():
+        words += heading(f"Stage {place}, {track.stages[place].method}") + _listed(found)
+        said = [paragraph(line) for line in warnings_in_words(warnings.get(place, []))]
+        words += folded(f"The guard's warnings on the way ({len(said)})", *said) if said else ""
+    return words
+
+
+def _listed(found: Sequence[Verdict]) -> str:
+    return f'<ul class="verdict">{"".join(_marked("li", of) for of in found)}</ul>'
+
+
+def _marked(tag: str, verdict: Verdict) -> str:
+    return f'<{tag} class="{verdict.level}"><b>{MARKS[verdict.level]}</b>{escape(verdict.sentence)}</{tag}>'
 
 
 def _curves(tracks: Sequence[Track]) -> str:
