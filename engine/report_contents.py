@@ -12,8 +12,8 @@ from .report_downstream import downstream_tables
 from .report_page import code, columns, escape, folded, heading, page, paragraph, section, table
 from .report_starts import segmentation_verdicts
 from .report_tables import evaluation_tables, first_and_last
-from .report_training import Track, compared, lead, trained
-from .report_words import BAD, DOUBTFUL, GOOD, Verdict, overall, verdicts, warnings_in_words
+from .report_training import Looked, Track, compared, lead, trained
+from .report_words import BAD, DOUBTFUL, GOOD, Verdict, overall, stage_name, verdicts, warnings_in_words
 from .run_record import RunRecord
 
 MARKS = {GOOD: "✓", DOUBTFUL: "▲", BAD: "✗"}
@@ -68,18 +68,18 @@ PARTS = {
 
 
 def compose(
-    records: Sequence[RunRecord], tracks: Sequence[Track], looked: Sequence[dict[str, str]], warned: Sequence[dict[int, list]]
+    records: Sequence[RunRecord], tracks: Sequence[Track], looked: Sequence[Looked], warned: Sequence[dict[int, list]]
 ) -> str:
-    """The whole page. looked: for each track the pieces that show data and networks, by name; warned: the guard's, by stage."""
+    """The whole page. looked: for each track what shows data and networks; warned: the guard's warnings, by stage."""
     names = " and ".join(record.name for record in records) if len(records) < 3 else f"{len(records)} runs"
     title = f"What {names} learned" if tracks else f"What {names} scored"
     content = {
         "what": trained(tracks) + compared(tracks),
-        "verdict": _judged(records, tracks, warned),
+        "verdict": _judged(records, tracks, looked, warned),
         "curves": _curves(tracks),
     }
     for part in ("views", "clusters", "neighbours", "maps", "masked", "attention"):
-        shown = [(track.name, pieces[part]) for track, pieces in zip(tracks, looked) if pieces[part]]
+        shown = [(track.name, of.parts[part]) for track, of in zip(tracks, looked) if of.parts[part]]
         content[part] = _beside(shown, len(tracks))
     evaluated = [(record.name, evaluation_tables(record.evaluation)) for record in records]
     content["evaluation"] = _beside(evaluated, len(records))
@@ -101,11 +101,13 @@ def _beside(shown: Sequence[tuple[str, str]], runs: int) -> str:
     return columns([f"<div>{heading(name)}{text}</div>" for name, text in shown if text], "wide")
 
 
-def _judged(records: Sequence[RunRecord], tracks: Sequence[Track], warned: Sequence[dict]) -> str:
+def _judged(records: Sequence[RunRecord], tracks: Sequence[Track], looked: Sequence[Looked], warned: Sequence[dict]) -> str:
     """The answers, what segmentations say of the weights, and then the lines that the answers are from."""
     answers, lines = [], []
-    for track, warnings in zip(tracks, warned):
-        of_stages = {place: verdicts(stage) for place, stage in track.stages.items()}
+    for track, of, warnings in zip(tracks, looked, warned):
+        of_stages = {
+            place: verdicts(stage, track.evaluation) + of.clusters.get(place, []) for place, stage in track.stages.items()
+        }
         answer = overall([verdict for found in of_stages.values() for verdict in found])
         answers.append((track.name, f'<div class="answer {answer.level}">{_marked("p", answer)}</div>'))
         lines.append((track.name, _of_stages(track, of_stages, warnings)))
@@ -117,7 +119,7 @@ def _judged(records: Sequence[RunRecord], tracks: Sequence[Track], warned: Seque
 def _of_stages(track: Track, of_stages: dict[int, list[Verdict]], warnings: dict[int, list]) -> str:
     words = ""
     for place, found in of_stages.items():
-        words += heading(f"Stage {place}, {track.stages[place].method}") + _listed(found)
+        words += heading(stage_name(track.stages[place])) + _listed(found)
         said = [paragraph(line) for line in warnings_in_words(warnings.get(place, []))]
         words += folded(f"The guard's warnings on the way ({len(said)})", *said) if said else ""
     return words
@@ -141,10 +143,10 @@ def _curves(tracks: Sequence[Track]) -> str:
             for figure, series in series_of(stage).items() if stage else ():
                 found.setdefault(figure, []).append(Curve(track.name, colour, stage.name, series))
         if found:
-            methods = " and ".join(dict.fromkeys(track.stages[place].method for track in tracks if place in track.stages))
+            names = " and ".join(dict.fromkeys(stage_name(track.stages[place]) for track in tracks if place in track.stages))
             order = [*(of for of in found if of not in SPEED), *(of for of in SPEED if of in found)]
             cards = [card(figure, found[figure], several=len(tracks) > 1) for figure in order]
-            parts += [heading(f"Stage {place}, {methods}"), columns(cards)]
+            parts += [heading(names), columns(cards)]
     return "".join(parts)
 
 

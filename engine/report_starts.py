@@ -27,7 +27,7 @@ def weights_of(record: StageRecord, stages: Sequence[StageRecord]) -> str:
     if not file:
         return "random"
     written = next((of for of in stages if of.config.get("checkpoint_name") == file), None)
-    return f"stage {written.stage}, {written.method} ({file})" if written else file
+    return f"stage {written.stage} ({file})" if written else file
 
 
 def learns(record: StageRecord) -> str:

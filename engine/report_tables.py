@@ -6,8 +6,8 @@ from .run_record import StageRecord
 from .tables import cell
 
 SHOWN = {
-    "knn": "kNN", "linear": "linear probe", "map": "mAP", "map_chance": "mAP by chance", "precision_at_1": "P@1",
-    "nmi": "NMI", "ari": "ARI", "rankme": "RankMe",
+    "knn": "kNN", "knn_chance": "kNN by chance", "linear": "linear probe", "map": "mAP", "map_chance": "mAP by chance",
+    "precision_at_1": "P@1", "nmi": "NMI", "ari": "ARI", "rankme": "RankMe",
 }  # fmt: skip
 NOT_COMPARED = ("format_version", "dump_path", "pretrained_path", "checkpoint_name", "overwrite", "resume", "config")
 

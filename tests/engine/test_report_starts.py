@@ -59,7 +59,7 @@ def test_another_network_is_told_from_other_weights(tmp_path):
 
 
 def test_weights_are_those_of_a_stage_of_the_run_where_one_has_written_them(tmp_path):
-    assert weights_of(started(tmp_path, "resnet_swav2D.pth"), [STAGE]) == "stage 1, SwAV (resnet_swav2D.pth)"
+    assert weights_of(started(tmp_path, "resnet_swav2D.pth"), [STAGE]) == "stage 1 (resnet_swav2D.pth)"
     assert weights_of(started(tmp_path, "other.pth"), [STAGE]) == "other.pth"
     assert weights_of(started(tmp_path), [STAGE]) == "random"
 
