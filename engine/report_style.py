@@ -90,7 +90,9 @@ path.reference{stroke:var(--text);stroke-width:1.2;stroke-dasharray:5 4;fill:non
 .bars text{font-size:19px}.prose thead{display:none}.prose tr,.prose th,.prose td{display:block;border:0;padding:.1rem 0}
 .prose tr{border-bottom:1px solid var(--line);padding:.5rem 0}
 .prose td::before{content:attr(data-label)": ";color:var(--faint)}}
-.drawn img{max-width:100%;height:auto;display:block;background:#fff;border-radius:6px}
+.drawn{overflow-x:auto;margin:.8rem 0}
+.drawn img{max-width:100%;height:auto;display:block;border-radius:6px}
+@media (max-width:600px){.drawn img{max-width:none}}
 .drawn figcaption{font-size:.85rem;color:var(--faint)}
 .scroll{overflow-x:auto;margin:.6rem 0}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
