@@ -39,10 +39,10 @@ def differing_constants(named: dict[str, StageRecord]) -> str:
 
 
 def first_and_last(record: StageRecord) -> str:
-    """Every figure of the first and the last epoch, as they were logged."""
+    """Every figure of the first and the last epoch; epochs are counted from 1, as everywhere on the page."""
     if not record.epochs:
         return ""
-    ends = [record.epochs[0], record.epochs[-1]]
+    ends = [{**line, "epoch": line["epoch"] + 1} for line in (record.epochs[0], record.epochs[-1])]
     names = list(dict.fromkeys(name for line in ends for name in line if name != "kind"))
     rows = [[name, *(number(line.get(name)) for line in ends)] for name in names]
     return table(["figure", "first epoch", "last epoch"], rows)
