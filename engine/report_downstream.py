@@ -101,7 +101,7 @@ def _measure(name: str, found: dict) -> str:
     """A measure of segmentations, the mean over classes, with its unit and which way is better."""
     unit = {"voxel": "voxels"}.get(found.get("unit"), found.get("unit") or "unit unknown")
     within = f" within {found['tolerance']:g} {unit}" if "tolerance" in found else ""
-    known = {"dice": "mean Dice ↑", "iou": "mean IoU ↑", "hd95": f"mean HD95, {unit} ↓"}
+    known = {"dice": "mean Dice ↑", "iou": "mean IoU ↑", "hd95": f"mean HD95, {unit}, of what was missed the diagonal ↓"}
     return (known | {"surface_dice": f"mean surface Dice{within} ↑"}).get(name, f"mean {name}")
 
 

@@ -78,4 +78,4 @@ def test_measures_have_units_and_a_direction(tmp_path):
     results = write_report(tmp_path / "written", scored_cases(), ["one", "two"], 1.5)
     record = StageRecord(tmp_path / "written", "finetune_segmentation", record.config, results=results)
     text = downstream_tables([record], [])
-    assert "mean HD95, mm ↓" in text and "mean surface Dice within 1.5 mm ↑" in text
+    assert "mean HD95, mm, of what was missed the diagonal ↓" in text and "mean surface Dice within 1.5 mm ↑" in text
