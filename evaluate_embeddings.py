@@ -29,7 +29,7 @@ from engine.embedding_pictures import MapRow, draw_maps
 from engine.errors import UserError, speaking_to_people
 from engine.listing import Listing, told
 from engine.neighbour_sheet import draw_neighbours
-from engine.neighbours import knn_hits, nearest_strangers
+from engine.neighbours import knn_hits, most_frequent_share, nearest_strangers
 from engine.probes import interval, linear_hits
 from engine.projections import principal_components, tsne_map
 from engine.retrieval import retrieval_scores
@@ -164,6 +164,7 @@ def score(embeddings: np.ndarray, items: list[Item], config: EvaluationConfig) -
         if len(hits):
             share = float(hits.mean())
             figures |= {name: share, f"{name}_interval": interval(share, len(hits)), "labelled": len(hits)}
+    figures["knn_chance"] = most_frequent_share(labels, groups)
     return figures | retrieval_scores(*of_labelled, subjects) | cluster_scores(*of_labelled)
 
 

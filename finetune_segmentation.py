@@ -136,7 +136,8 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
         shown = gather_lists([(case, of) for case, _, of in segmented([case for case in cases if case.name in chosen])])
         if run.rank == 0 and shown:
             of_file = {case.name: (read_scan(case).pixels, read_label(case, label_map), of) for case, of in shown}
-            outlines(path, {title: of_file[name] for name, title in chosen.items()}, path.stem.replace("_", " "))
+            panels = {title: of_file[name] for name, title in chosen.items()}
+            outlines(path, panels, f"Best, median and worst {scores[0].split} case", label_map.names)
 
     for epoch in run.epochs():
         for batch in run.batches(loader):

@@ -32,9 +32,19 @@ from engine.neighbours import nearest_strangers
 from engine.projections import principal_components, tsne_map
 from engine.report_contents import compose
 from engine.report_page import note, paragraph
-from engine.report_pictures import about, attention_row, maps, neighbour_rows, prototype_rows, seen_rows
-from engine.report_training import Track, tracks_of
+from engine.report_pictures import (
+    about,
+    attention_row,
+    cluster_sizes,
+    maps,
+    nearest_in_words,
+    neighbour_rows,
+    prototype_rows,
+    seen_rows,
+)
+from engine.report_training import Looked, Track, tracks_of
 from engine.report_volumes import VolumeLook, masked_slices, montage
+from engine.report_words import Verdict, cluster_use, stage_name
 from engine.run_record import StageRecord, read_run
 from losses.collapse import warnings_again
 from losses.masked import draw_mask
@@ -74,8 +84,9 @@ def main(config: ReportConfig) -> None:
     print(f"wrote {output} ({len(text.encode()) / 1e6:.1f} MB); any browser opens it.")
 
 
-def look(track: Track, config: ReportConfig) -> dict[str, str]:
-    """The parts of the page that need the data and the weights, by name."""
+def look(track: Track, config: ReportConfig) -> Looked:
+    """The parts of the page that need the data and the weights."""
+    clusters: dict[int, list[Verdict]] = {}
     parts = dict.fromkeys(("views", "clusters", "neighbours", "maps", "masked", "attention"), "")
 
     def attempt(what: str, part: str, make: Callable[[], dict[str, str]]) -> None:
@@ -90,12 +101,12 @@ def look(track: Track, config: ReportConfig) -> dict[str, str]:
     for number, stage in track.stages.items():
         attempt(f"Views of stage {number}", "views", lambda stage=stage: {"views": views(stage)})
     if config.images and 1 in track.stages:
-        attempt("Clusters of stage 1", "clusters", lambda: {"clusters": image_clusters(track.stages[1], config.images)})
+        attempt("Clusters of stage 1", "clusters", lambda: image_clusters(track.stages[1], config.images, clusters))
     if config.images:
         attempt("Embeddings of pictures", "maps", lambda: image_likeness(track, config.images))
     if config.volumes and track.last.stage > 1:
-        attempt("What the network makes of volumes", "maps", lambda: of_volumes(track.last, config.volumes))
-    return parts
+        attempt("What the network makes of volumes", "maps", lambda: of_volumes(track.last, config.volumes, clusters))
+    return Looked(parts, clusters)
 
 
 # ---- the files of a run
@@ -126,8 +137,8 @@ def views(stage: StageRecord) -> str:
 # ---- what the network makes of images
 
 
-def image_clusters(stage: StageRecord, most: int) -> str:
-    """Prototypes of stage 1, which only its checkpoints hold."""
+def image_clusters(stage: StageRecord, most: int, clusters: dict[int, list[Verdict]]) -> dict[str, str]:
+    """Prototypes of stage 1, which only its checkpoints hold. clusters: gets how they are used."""
     network = load_image_network(stage.last_model(), stage.config["arch"], stage.config["scores"])
     config = stage.constants()
     side = config.size_crops[0]
@@ -137,7 +148,9 @@ def image_clusters(stage: StageRecord, most: int) -> str:
 
     sources, pixels, found = picture_pass(stage, network, (side, side), config.normalise, most, scores)
     items, numbers = zip(*sources)
-    return paragraph("Stage 1, pictures:") + prototype_rows(found, items, numbers, lambda row: pixels[row], "picture")
+    clusters[1] = [cluster_use(cluster_sizes(found), "Pictures")]
+    rows = prototype_rows(found, items, numbers, lambda row: pixels[row], "picture")
+    return {"clusters": paragraph("Stage 1, pictures:") + rows}
 
 
 def image_likeness(track: Track, most: int) -> dict[str, str]:
@@ -151,7 +164,7 @@ def image_likeness(track: Track, most: int) -> dict[str, str]:
     encoders.to(computing_device())
     how = encoders.slice_encoder, size, config.normalise, most, encoders.embed_images
     sources, pixels, found = picture_pass(shown, *how)
-    return likeness("Pictures", found, sources, lambda row: pixels[row])
+    return likeness("Pictures", track.last, found, sources, lambda row: pixels[row])
 
 
 def picture_pass(
@@ -175,19 +188,21 @@ def picture_pass(
 # ---- what the network makes of volumes
 
 
-def of_volumes(stage: StageRecord, most: int) -> dict[str, str]:
-    """All that is shown of volumes, from the weights of stage 2 or 3."""
+def of_volumes(stage: StageRecord, most: int, clusters: dict[int, list[Verdict]]) -> dict[str, str]:
+    """All that is shown of volumes, from the weights of stage 2 or 3. clusters: gets how they are used."""
     network = load_whole_network(stage.own_weights()).to(computing_device())
     items = thinned(same_files(stage)[1], most)
     looks = volume_pass(network, items, stage.constants())
     embeddings = np.stack([look.found["volumes"] for look in looks])
 
-    parts = likeness("Volumes", embeddings, [(item, None) for item in items], lambda row: montage(looks[row]), "broad")
-    parts["masked"] = masked_slices(looks, [subject_of(item) for item in items], spread(items, MASKED))
+    told = paragraph(f"{stage_name(stage)}, its weights:")
+    sources = [(item, None) for item in items]
+    parts = likeness("Volumes", stage, embeddings, sources, lambda row: montage(looks[row]), "broad")
+    parts["masked"] = told + masked_slices(looks, [subject_of(item) for item in items], spread(items, MASKED))
     if hasattr(network, "prototypes"):
-        parts["clusters"] = joint_clusters(network, looks, embeddings)
+        parts["clusters"], clusters[stage.stage] = joint_clusters(network, looks, embeddings)
     if network.masked.volume_encoder.axis == "slices":
-        parts["attention"] = attention(network, looks)
+        parts["attention"] = told + attention(network, looks)
     else:
         parts["attention"] = note(
             "This f_inter attends along features, as the published one does, so no slice is looked at more."
@@ -213,8 +228,8 @@ def volume_pass(network, items: list[Item], config: SimpleNamespace) -> list[Vol
     return looks
 
 
-def joint_clusters(network, looks: list[VolumeLook], embeddings: np.ndarray) -> str:
-    """Prototypes of stage 3: of volumes, and of slices."""
+def joint_clusters(network, looks: list[VolumeLook], embeddings: np.ndarray) -> tuple[str, list[Verdict]]:
+    """Prototypes of stage 3, of volumes, and of slices; and how they are used."""
     device = computing_device()
 
     def scores(prototypes, rows: np.ndarray) -> np.ndarray:
@@ -227,7 +242,8 @@ def joint_clusters(network, looks: list[VolumeLook], embeddings: np.ndarray) -> 
     of_slices = scores(network.prototypes.slices, np.concatenate([look.found["projections"] for look in looks]))
     items, numbers = [look.item for look, _ in owners], [int(look.numbers[place]) for look, place in owners]
     single = prototype_rows(of_slices, items, numbers, lambda row: owners[row][0].pixels[owners[row][1]], "slice")
-    return paragraph("Stage 3, volumes:") + whole + paragraph("Stage 3, slices of volumes:") + single
+    used = [cluster_use(cluster_sizes(of_volumes), "Volumes"), cluster_use(cluster_sizes(of_slices), "Slices")]
+    return paragraph("Stage 3, volumes:") + whole + paragraph("Stage 3, slices of volumes:") + single, used
 
 
 def attention(network, looks: list[VolumeLook]) -> str:
@@ -246,14 +262,20 @@ def attention(network, looks: list[VolumeLook]) -> str:
 # ---- both
 
 
-def likeness(what: str, embeddings: np.ndarray, sources: list[tuple], picture, kind: str = "") -> dict[str, str]:
-    """Maps of embeddings, and files with what lies nearest to them. sources: item and slice of each; picture: row → pixels."""
+def likeness(
+    what: str, stage: StageRecord, embeddings: np.ndarray, sources: list[tuple], picture, kind: str = ""
+) -> dict[str, str]:
+    """Maps of a stage's embeddings, and files with what lies nearest to them.
+
+    sources: item and slice of each; picture: row → pixels.
+    """
     items, numbers = zip(*sources)
+    subjects = np.array([subject_of(item) for item in items])
     place = {item: row for row, item in reversed(list(enumerate(items)))}
     asked = np.array([place[item] for item in spread(list(place), ASKED)])
-    found = nearest_strangers(embeddings, np.array([subject_of(item) for item in items]), asked, NEAREST)
-    head = paragraph(f"{what}, {len(items)} of those that were learned from:")
-    rows = neighbour_rows(items, numbers, asked, found, picture, kind)
+    found = nearest_strangers(embeddings, subjects, asked, NEAREST)
+    head = paragraph(f"{what}, {len(items)} of those that were learned from, embedded by the weights of stage {stage.stage}:")
+    rows = nearest_in_words(embeddings, items, subjects) + neighbour_rows(items, numbers, asked, found, picture, kind)
     return {"maps": head + maps(embeddings, items, PROJECTIONS), "neighbours": head + rows}
 
 

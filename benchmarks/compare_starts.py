@@ -9,12 +9,10 @@ Run      python benchmarks/compare_starts.py --sets ACDC=DIR LA2018=DIR --starts
 Writes   <output>/<set>-<labelled>-<start>/seed-<n>/, <output>/table.md
 """
 
-import csv
 import os
 import shutil
 import subprocess
 import sys
-from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
@@ -29,7 +27,8 @@ sys.path.insert(0, str(ROOT))
 import tyro  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from engine.bootstrap import Estimate, known_mean, mean_of_cases, paired_difference  # noqa: E402
+from engine.bootstrap import Estimate, known_mean, mean_of_cases  # noqa: E402
+from engine.segmented_cases import dice_by_case, dice_difference  # noqa: E402
 
 
 @dataclass(kw_only=True)
@@ -108,19 +107,6 @@ def more_for(flags: Flags, name: str) -> list[str]:
     return words
 
 
-def dice_by_case(tables: list[Path]) -> dict[str, tuple[str, list[float]]]:
-    """By case: its subject, and for each seed the mean Dice of its classes that are not absent."""
-    found: dict[str, tuple[str, list[float]]] = {}
-    for path in tables:
-        of_case = defaultdict(list)
-        with open(path, newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                of_case[row["case"], row["subject"]].append(float(row["dice"] or "nan"))
-        for (case, subject), dice in of_case.items():
-            found.setdefault(case, (subject, []))[1].append(float(known_mean(np.array(dice), axis=0)))
-    return found
-
-
 def write(flags: Flags) -> None:
     """The table of the starts whose seeds are all there, in Markdown."""
     first = named(flags.starts[0])[0]
@@ -141,11 +127,8 @@ def row(what: str, start: str, cases: dict, of_first: dict | None) -> str:
     """A line of the table; of_first: the cases of the start that it is compared with, None where that is not finished."""
     subjects, values = zip(*cases.values())
     values = np.array(values)
-    difference = ""
-    if of_first is not None and of_first is not cases:
-        theirs = np.array([of_first[case][1] for case in cases])
-        both = (known_mean(of, axis=1) for of in (values, theirs))
-        difference = told(paired_difference(*both, subjects), "+.3f")
+    compared = of_first is not None and of_first is not cases
+    difference = told(dice_difference(cases, of_first), "+.3f") if compared else ""
     seeds = " / ".join(f"{mean:.3f}" for mean in known_mean(values, axis=0))
     return f"| {what} | {start} | {told(mean_of_cases(known_mean(values, axis=1), subjects))} | {seeds} | {difference} |"
 

@@ -54,6 +54,26 @@ def knn_hits(embeddings: np.ndarray, labels: np.ndarray, groups: np.ndarray, sub
     return hits
 
 
+def most_frequent_share(labels: np.ndarray, groups: np.ndarray) -> float:
+    """The share of rows (n,) that have the most frequent label of their group: what hits by chance amount to."""
+    counts = (np.unique(labels[groups == group], return_counts=True)[1].max() for group in np.unique(groups))
+    return float(sum(counts) / len(labels))
+
+
+def same_label_shares(embeddings: np.ndarray, labels: np.ndarray, subjects: np.ndarray) -> tuple[float, float]:
+    """The share of rows whose nearest row of another subject has their label, and that of all rows of other subjects.
+
+    Rows without one do not count; both are NaN where there is none.
+    """
+    codes, hits, shares = np.unique(labels, return_inverse=True)[1], [], []
+    for rows, similar in similarities(embeddings, subjects):
+        same, other = codes[rows, None] == codes, np.isfinite(similar)
+        asked = other.any(1)
+        hits += list(same[np.arange(len(same)), similar.argmax(1)][asked])
+        shares += list(((same & other).sum(1) / np.maximum(other.sum(1), 1))[asked])
+    return (float(np.mean(hits)), float(np.mean(shares))) if hits else (np.nan, np.nan)
+
+
 def held_out_share(
     embeddings: np.ndarray, labels: np.ndarray, groups: np.ndarray, subjects: np.ndarray, held_out: np.ndarray, k: int = 10
 ) -> float:

@@ -1,6 +1,8 @@
 """Pictures of results, drawn with matplotlib."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 
 import matplotlib
 import numpy as np
@@ -8,31 +10,41 @@ from contourpy import contour_generator
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
+from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patheffects import Normal, Stroke
 
-# light and dark, solid and dashed: apart also without colours and for the colour-blind
-TRUTH = {"color": "#f0e442", "linestyle": "solid", "linewidth": 1.4}
-PREDICTION = {"color": "#d55e00", "linestyle": "dashed", "linewidth": 1.4}
+# of classes, by Okabe and Ito: apart on grey, also for the colour-blind; truth and prediction differ without any colour
+COLOURS = ("#56b4e9", "#e69f00", "#cc79a7", "#f0e442", "#009e73", "#d55e00")
+BACK, TEXT = "#14171b", "#e8eaee"  # as the pictures are, so that they do not lie in a glaring frame
+FILL, LINE, HALO = 0.4, 1.6, [Stroke(linewidth=3.2, foreground="black"), Normal()]
+TITLE = 46  # letters of a line above a picture
 
 
-def outlines(path: Path, panels: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], title: str) -> None:
+def outlines(
+    path: Path, panels: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], title: str, names: Sequence[str] = ()
+) -> None:
     """One panel for each name: image, truth and prediction (H, W, C), of which the slice with the most foreground is shown.
 
-    truth, prediction: label maps, 0 is the background; each class has its outline.
+    truth, prediction: label maps, 0 is the background. Each class has a colour, in which truth is filled and prediction a line.
+    names: of the classes 1, 2, …
     """
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(4.2 * len(panels), 4.8), squeeze=False, layout="constrained")
+    figure, axes = pyplot.subplots(
+        1, len(panels), figsize=(3.4 * len(panels), 4.8), squeeze=False, layout="constrained", facecolor=BACK
+    )
     for axis, (name, (image, truth, predicted)) in zip(axes[0], panels.items()):
         shown = fullest_slice(truth, predicted)
         low, high = np.percentile(image, (0.5, 99.5))
         axis.imshow(image[:, :, shown], cmap="gray", vmin=low, vmax=max(high, low + 1e-6), interpolation="nearest")
-        for labels, style in [(truth[:, :, shown], TRUTH), (predicted[:, :, shown], PREDICTION)]:
-            for line in _borders(labels):
-                axis.plot(*line.T, **style)
-        axis.set(title=f"{name}\nslice {shown + 1} of {image.shape[2]}", xticks=[], yticks=[])
-    lines = [Line2D([], [], **TRUTH, label="truth"), Line2D([], [], **PREDICTION, label="prediction")]
-    # on grey, as on the pictures: the light line would be lost on white
-    figure.legend(handles=lines, loc="outside lower center", ncols=2, facecolor="0.35", labelcolor="white", framealpha=1)
-    figure.suptitle(title)
+        axis.imshow(_filled(truth[:, :, shown]), interpolation="nearest")
+        for number, line in _borders(predicted[:, :, shown]):
+            axis.plot(*line.T, color=_colour(number), linewidth=LINE, path_effects=HALO)
+        told = "\n".join([*wrap(name, TITLE), f"slice {shown + 1} of {image.shape[2]}"])
+        axis.set(xticks=[], yticks=[])
+        axis.set_title(told, fontsize=9, color=TEXT)
+    _legend(figure, names)
+    figure.suptitle(title, fontsize=11, color=TEXT)
     _save(figure, path)
 
 
@@ -62,21 +74,34 @@ def fullest_slice(truth: np.ndarray, predicted: np.ndarray) -> int:
     return int(many.argmax()) if many.any() else len(many) // 2
 
 
-def _borders(labels: np.ndarray) -> list[np.ndarray]:
-    """(points, 2) columns and rows: the outline of each class of a label map (H, W), closed also at the border of the picture.
+def _colour(number: int) -> str:
+    return COLOURS[(number - 1) % len(COLOURS)]
 
-    What two classes share is NaN in the second: dashes that were drawn twice would fill each other's gaps.
-    """
-    lines, drawn = [], set()
+
+def _filled(labels: np.ndarray) -> np.ndarray:
+    """(H, W, 4): the colour of each pixel's class, which lets the picture through; nothing where there is none."""
+    found = np.zeros((*labels.shape, 4))
     for number in np.unique(labels[labels > 0]):
-        own = contour_generator(z=np.pad(labels == number, 1).astype(float)).lines(0.5)
-        points = {tuple(point) for line in own for point in line}
-        for line in own:
-            fresh = np.array([tuple(point) not in drawn for point in line])
-            fresh |= np.roll(fresh, 1) | np.roll(fresh, -1)  # up to where the other begins
-            lines.append(np.where(fresh[:, None], line - 1, np.nan))
-        drawn |= points
-    return lines
+        found[labels == number] = to_rgba(_colour(number), FILL)
+    return found
+
+
+def _borders(labels: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """Class, and (points, 2) columns and rows: the outlines of a label map (H, W), closed also at the border of the picture."""
+    return [
+        (number, line - 1)
+        for number in np.unique(labels[labels > 0])
+        for line in contour_generator(z=np.pad(labels == number, 1).astype(float)).lines(0.5)
+    ]
+
+
+def _legend(figure, names: Sequence[str]) -> None:
+    """How truth and prediction are drawn, and which colour is which class."""
+    handles = [Patch(color="0.6", alpha=0.7, label="filled: truth"), Line2D([], [], color="0.8", label="line: prediction")]
+    handles += [Patch(color=_colour(number), label=name.replace("_", " ")) for number, name in enumerate(names, 1)]
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=5, fontsize=9, frameon=False, labelcolor=TEXT, handlelength=1.6
+    )
 
 
 def _save(figure, path: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from .report_page import escape
-from .report_words import FAMILIES, number
+from .report_words import FAMILIES, LAYERS, number
 from .run_record import StageRecord
 from .schedule import learning_rates
 
@@ -13,8 +13,8 @@ WIDE, HIGH, LEFT, RIGHT, TOP, BOTTOM = 340, 180, 46, 10, 12, 30  # of a chart, i
 MOST_POINTS, MARKED, COLOURS = 300, 12, 8
 TITLES = {
     "loss": ("loss of {}", "dashed: ln K, the loss of a network that knows nothing"),
-    "clusters_used": ("clusters in use, {}", "dashed: K, all there are"),
-    "rank": ("RankMe of {}", "in how many directions their embeddings differ; near 1 is a collapse"),
+    "clusters_used": ("clusters assigned in training, {}", "to any in the batches of an epoch; dashed: K, all there are"),
+    "rank": ("RankMe of {}", "in how many directions their {} differ; near 1 is a collapse"),
     "changed": ("changed clusters, {}", "share that is in another cluster than an epoch before"),
 }
 OTHERS = {
@@ -22,7 +22,7 @@ OTHERS = {
     "r2_mean": ("R² of masked slices", "1 is perfect, 0 as good as always saying the mean slice"),
     "r2_interpolation": ("R² over interpolation", "1 is perfect, 0 as good as interpolating between the neighbours"),
     "mask": ("loss of masked slices", "mean squared error of their embeddings"),
-    "knn_held_out": ("kNN of held-out files", "share whose neighbours in their collection tell their label"),
+    "knn_held_out": ("kNN of held-out files", "share whose label is predicted from the nearest of their collection"),
 }
 SPEED = {
     "lr": ("learning rate", "by step; in a short run as scheduled"),
@@ -75,26 +75,33 @@ def title_of(name: str) -> tuple[str, str]:
         part = name.removeprefix(f"{family}_")
         if part != name and part in TITLES:
             title, hint = TITLES[part]
-            return title.format(family), hint
+            return title.format(family), hint.format(LAYERS[family])
     return (OTHERS | SPEED).get(name, (name.replace("_", " "), ""))
+
+
+def is_drawn(curves: Sequence[Curve]) -> bool:
+    """Whether there is a curve to be looked at; one or two points, or one level, are said in a line."""
+    return any(len(of.series.y) > 2 and len(set(of.series.y)) > 1 for of in curves)
+
+
+def in_a_line(name: str, curves: Sequence[Curve], several: bool = False) -> str:
+    """A figure that is not drawn: what it is called, and its first and last value."""
+    title = _capital(title_of(name)[0])
+    many = max(len(of.series.y) for of in curves)
+    unchanged = f", unchanged in {many} {_axis(name)}s" if many > 2 else ""
+    return f"<p>{escape(title)}: {'; '.join(_values(name, curves, several))}{unchanged}</p>"
 
 
 def card(name: str, curves: Sequence[Curve], several: bool = False) -> str:
     """A chart with its title and, of each curve, the first and the last value. several: whether it is told whose they are."""
     title, hint = title_of(name)
-    rows = []
-    for of in curves:
-        whose = f'<i class="swatch c{of.colour % COLOURS}"></i>{escape(of.track)}: ' if several else ""
-        ends = {"first": of.series.y[0], "last": of.series.y[-1]} if len(of.series.y) > 1 else {"last": of.series.y[0]}
-        values = " → ".join(_data(of.folder, name, at, value) for at, value in ends.items())
-        rows.append(f"<p>{whose}{values}{_reference(of.series)}</p>")
     zoomed = name.startswith(ZOOMED) or name.endswith("_loss")
     spans = [] if zoomed else [0.0, 1.0] if name in SHARES else [0.0]
     lines, colours = [of.series for of in curves], [of.colour for of in curves]
-    drawing = line_chart(title, lines, "step" if name == "lr" else "epoch", spans, colours)
-    title = title if title.startswith("kNN") else title[0].upper() + title[1:]
-    head = f"<figcaption><b>{escape(title)}</b><small>{escape(hint)}</small></figcaption>"
-    return f'<figure class="card">{head}{drawing}{"".join(rows)}</figure>'
+    drawing = line_chart(title, lines, _axis(name), spans, colours)
+    head = f"<figcaption><b>{escape(_capital(title))}</b><small>{escape(hint)}</small></figcaption>"
+    below = "".join(f"<p>{row}</p>" for row in _values(name, curves, several))
+    return f'<figure class="card">{head}{drawing}{below}</figure>'
 
 
 def line_chart(
@@ -108,7 +115,7 @@ def line_chart(
     xs, ys = [x for of in lines for x in of.x], [y for of in lines for y in of.y]
     ys += [*(value for _, value in references), *spans]
     low, high = min(ys), max(ys)
-    ticks = _ticks(low, high)
+    ticks = _ticks(low, high, whole=all(float(y).is_integer() for y in ys))
     low, high = min(ticks[0], low), max(ticks[-1], high)
     first, last = min(xs), max(xs)
 
@@ -120,7 +127,7 @@ def line_chart(
     for tick in ticks:
         y = at(first, tick)[1]
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDE - RIGHT}"/>')
-        parts.append(f'<text class="end" x="{LEFT - 5}" y="{y + 4:.1f}">{number(tick)}</text>')
+        parts.append(f'<text class="end" x="{LEFT - 5}" y="{y + 4:.1f}">{_tick(tick, ticks[1] - ticks[0])}</text>')
     below = [("middle", (LEFT + WIDE - RIGHT) / 2, x_name if last > first else f"{x_name} {number(last)}")]
     below += [("begin", LEFT, number(first)), ("end", WIDE - RIGHT, number(last))] if last > first else []
     for side, x, text in below:
@@ -138,6 +145,25 @@ def line_chart(
         if len(points) <= MARKED:
             parts += [f'<circle class="dot c{colour % COLOURS}" cx="{x:.1f}" cy="{y:.1f}" r="2.6"/>' for x, y in points]
     return "".join([*parts, "</svg>"])
+
+
+def _axis(name: str) -> str:
+    return "step" if name == "lr" else "epoch"
+
+
+def _capital(title: str) -> str:
+    return title if title.startswith("kNN") else title[0].upper() + title[1:]
+
+
+def _values(name: str, curves: Sequence[Curve], several: bool) -> list[str]:
+    """Of each curve the first and the last value. several: whether it is told whose they are."""
+    rows = []
+    for of in curves:
+        whose = f'<i class="swatch c{of.colour % COLOURS}"></i>{escape(of.track)}: ' if several else ""
+        ends = {"first": of.series.y[0], "last": of.series.y[-1]} if len(of.series.y) > 1 else {"last": of.series.y[0]}
+        values = " → ".join(_data(of.folder, name, at, value) for at, value in ends.items())
+        rows.append(f"{whose}{values}{_reference(of.series)}")
+    return rows
 
 
 def _over_epochs(lines: Sequence[dict], name: str, reference: tuple[str, float] | None = None) -> Series:
@@ -186,15 +212,22 @@ def _thinned(points: list) -> list:
     return points if stride <= 1 else [*points[:-1:stride], points[-1]]
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """About four round numbers from `low` or below to `high` or above."""
+def _ticks(low: float, high: float, whole: bool = False) -> list[float]:
+    """About four round numbers from `low` or below to `high` or above. whole: none between two whole numbers."""
     if high <= low:
         high, low = (high + abs(high) * 0.1 or 1.0), low - abs(low) * 0.1
     rough = (high - low) / 3
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * of for of in (1, 2, 2.5, 5, 10) if power * of >= rough * 0.999)
+    step = next(power * of for of in (1, 2, 5, 10) if power * of >= rough * 0.999)
+    step = max(step, 1.0) if whole else step
     first = math.floor(low / step + 1e-9)
     ticks = [first * step]
     while ticks[-1] < high - 1e-9 * step:
         ticks.append((first + len(ticks)) * step)
     return [round(tick, 12) for tick in ticks]
+
+
+def _tick(value: float, step: float) -> str:
+    """With as many digits as the step has, so that what is evenly spaced looks so."""
+    digits = -math.floor(math.log10(step) + 1e-9) if step > 0 else 0
+    return f"{value:.{digits}f}" if 0 < digits < 5 else number(value)

@@ -68,11 +68,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "",
     """The first column names the rows. It scrolls by itself where the page is too narrow; one of `prose` is stacked there."""
     if not rows:
         return ""
-    top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    top = "".join(f'<th scope="col">{breakable(cell)}</th>' for cell in head)
     body = []
     for first, *cells in rows:
         beside = "".join(f'<td data-label="{escape(label)}">{escape(cell)}</td>' for label, cell in zip(head[1:], cells))
-        body.append(f'<tr><th scope="row">{escape(first)}</th>{beside}</tr>')
+        body.append(f'<tr><th scope="row">{breakable(first)}</th>{beside}</tr>')
     kind = ' class="prose"' if prose else ""
     told = paragraph(caption, "faint") if caption else ""
     inside = f"<table{kind}><thead><tr>{top}</tr></thead><tbody>{''.join(body)}</tbody></table>"

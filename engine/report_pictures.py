@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .groups import NONE, REST, common_groups
+from .neighbours import same_label_shares
 from .report_page import breakable, columns, escape, paragraph, thumbnail
 from .words import counted
 
@@ -48,6 +49,11 @@ def maps(embeddings: np.ndarray, items: Sequence, projections: dict[str, Callabl
     return columns(figures, "maps")
 
 
+def cluster_sizes(scores: np.ndarray) -> list[int]:
+    """Of scores (n, K) of pictures with prototypes, how many fall to each cluster."""
+    return np.bincount(scores.argmax(1), minlength=scores.shape[1]).tolist()
+
+
 def prototype_rows(
     scores: np.ndarray, items: Sequence, numbers: Sequence[int | None], picture: Picture, what: str, kind: str = ""
 ) -> str:
@@ -56,9 +62,8 @@ def prototype_rows(
     scores (n, K) of n pictures with the prototypes; items, numbers: the file of each and the slice of it. picture: row →
     pixels. what: a picture is called; kind: a class of the style.
     """
-    assigned = scores.argmax(1)
-    counts = np.bincount(assigned, minlength=scores.shape[1])
-    order = [cluster for cluster in np.argsort(-counts, kind="stable")[:MOST_CLUSTERS] if counts[cluster]]
+    assigned, counts = scores.argmax(1), cluster_sizes(scores)
+    order = [cluster for cluster in np.argsort(-np.array(counts), kind="stable")[:MOST_CLUSTERS] if counts[cluster]]
     rows = []
     for cluster in order:
         members = np.flatnonzero(assigned == cluster)
@@ -69,11 +74,22 @@ def prototype_rows(
             shown.append(thumbnail(picture(row), name, f"{name}; {scores[row, cluster]:.2f}", kind))
         composition = _composition([items[row] for row in members])
         rows.append(_row(f"Cluster {cluster + 1}: {counted(len(members), what)}", composition, shown))
-    told = f"{counted(len(scores), what)} fall to {int((counts > 0).sum())} of {scores.shape[1]} clusters"
-    if len({item.collection for item in items}) > 1:
-        told += f"; {100 * _purity(assigned, items):.0f} % are in a cluster most of which is their own collection"
+    told = f"{counted(len(scores), what)}, whole and not augmented, fall to {sum(map(bool, counts))} of {len(counts)} clusters"
+    told += "".join(_purity(assigned, items, of) for of in ("collection", "label"))
     lead = f"{told}. The {len(order)} largest, each with those nearest to its prototype (cosine):"
     return paragraph(lead) + "".join(rows)
+
+
+def nearest_in_words(embeddings: np.ndarray, items: Sequence, subjects: np.ndarray) -> str:
+    """How often the nearest one of another subject has the same collection, and label, beside any one of another subject."""
+    told = []
+    for what in ("collection", "label"):
+        groups = np.array([getattr(item, what) for item in items])
+        known = groups != ""
+        if len(set(groups[known])) > 1:
+            nearest, chance = same_label_shares(embeddings[known], groups[known], subjects[known])
+            told.append(f"the same {what} for {100 * nearest:.0f} % of {known.sum()} (any one has it for {100 * chance:.0f} %)")
+    return paragraph(f"The nearest one of another subject has {' and '.join(told)}.") if told else ""
 
 
 def neighbour_rows(
@@ -170,10 +186,16 @@ def _composition(items: Sequence) -> str:
     return ", ".join(shown) + (f", {counted(len(groups) - 3, 'other group')}" if len(groups) > 3 else "")
 
 
-def _purity(assigned: np.ndarray, items: Sequence) -> float:
-    """The share of items whose collection is the one that most of their cluster have."""
-    clusters = [Counter(items[row].collection for row in np.flatnonzero(assigned == of)) for of in np.unique(assigned)]
-    return sum(of.most_common(1)[0][1] for of in clusters) / len(items)
+def _purity(assigned: np.ndarray, items: Sequence, of: str) -> str:
+    """The share of those items that have one, whose collection or label is that of most of their cluster, in words."""
+    groups = np.array([getattr(item, of) for item in items], object)
+    known = groups.astype(bool)
+    if len(set(groups[known])) < 2:
+        return ""
+    clusters = [Counter(groups[known & (assigned == cluster)]) for cluster in np.unique(assigned[known])]
+    share = sum(found.most_common(1)[0][1] for found in clusters) / known.sum()
+    single = Counter(groups[known]).most_common(1)[0][1] / known.sum()
+    return f"; {100 * share:.0f} % have the {of} of most of their cluster ({100 * single:.0f} % if all were in one)"
 
 
 def _of_different_subjects(rows: np.ndarray, items: Sequence) -> list[int]:

@@ -44,7 +44,8 @@ nav{display:flex;flex-wrap:wrap;gap:.2rem 1rem;margin:.8rem 0}
 .verdict li{margin:.35rem 0;padding-left:1.7rem;text-indent:-1.7rem;max-width:80ch}
 .verdict b,.answer b{display:inline-block;width:1.7rem;text-indent:0}
 .good b{color:var(--good)}.doubtful b{color:var(--doubtful)}.bad b{color:var(--bad)}
-.answer{font-size:1.15rem;padding:.7rem .9rem;background:var(--raised);border-left:4px solid var(--faint);max-width:none}
+.answer{margin:.6rem 0;padding:.4rem .9rem;background:var(--raised);border-left:4px solid var(--faint);}
+.answer>p{font-size:1.15rem;max-width:none}.answer .verdict{margin:0}
 .answer.good{border-color:var(--good)}.answer.doubtful{border-color:var(--doubtful)}.answer.bad{border-color:var(--bad)}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr));gap:1rem;margin:.6rem 0}
 .maps{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,250px),1fr));gap:1rem;margin:.6rem 0}
@@ -89,7 +90,9 @@ path.reference{stroke:var(--text);stroke-width:1.2;stroke-dasharray:5 4;fill:non
 .bars text{font-size:19px}.prose thead{display:none}.prose tr,.prose th,.prose td{display:block;border:0;padding:.1rem 0}
 .prose tr{border-bottom:1px solid var(--line);padding:.5rem 0}
 .prose td::before{content:attr(data-label)": ";color:var(--faint)}}
-.drawn img{max-width:100%;height:auto;display:block;background:#fff;border-radius:6px}
+.drawn{overflow-x:auto;margin:.8rem 0}
+.drawn img{max-width:100%;height:auto;display:block;border-radius:6px}
+@media (max-width:600px){.drawn img{max-width:none}}
 .drawn figcaption{font-size:.85rem;color:var(--faint)}
 .scroll{overflow-x:auto;margin:.6rem 0}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
@@ -97,7 +100,8 @@ th,td{padding:.3rem .8rem .3rem 0;text-align:left;vertical-align:top;border-bott
 thead th{color:var(--faint);font-weight:600;white-space:nowrap}
 tbody th{font-weight:600}
 td{white-space:nowrap}
-.prose td{white-space:normal}
+.prose td,.prose thead th{white-space:normal}.prose td,.prose tbody th{min-width:8.5em}
+.scroll th:first-child{position:sticky;left:0;background:var(--back)}
 details{margin:.5rem 0;border:1px solid var(--line);border-radius:6px;padding:.4rem .8rem}
 summary{cursor:pointer;overflow-wrap:anywhere}
 pre{overflow-x:auto;font-size:.8rem;line-height:1.4}

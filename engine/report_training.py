@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .report_page import folded, heading, paragraph, table
 from .report_tables import differing_constants
+from .report_words import Verdict, stage_name
 from .run_record import RunRecord, StageRecord
 from .words import counted, duration
 
@@ -22,10 +23,19 @@ class Track:
 
     name: str
     stages: dict[int, StageRecord]
+    evaluation: dict = field(default_factory=dict)  # of the run's weights
 
     @property
     def last(self) -> StageRecord:
         return self.stages[max(self.stages)]
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What looking at data with a track's networks has given: pieces of the page by part, and the use of clusters by stage."""
+
+    parts: dict[str, str]
+    clusters: dict[int, list[Verdict]]
 
 
 def tracks_of(records: Sequence[RunRecord]) -> list[Track]:
@@ -37,7 +47,7 @@ def tracks_of(records: Sequence[RunRecord]) -> list[Track]:
         methods = list(dict.fromkeys(stage.method for stage in record.stages))
         for method in methods:
             of_method = {stage.stage: stage for stage in record.stages if stage.method == method}
-            tracks.append(Track(f"{name}, {method}" if len(methods) > 1 else name, of_method))
+            tracks.append(Track(f"{name}, {method}" if len(methods) > 1 else name, of_method, record.evaluation))
     return tracks
 
 
@@ -63,9 +73,7 @@ def trained(tracks: Sequence[Track]) -> str:
     for track in tracks:
         rows = []
         for place, stage in track.stages.items():
-            rows.append(
-                [f"{place}: {stage.method}", LEARNS[place], _data(stage), _network(stage), _time(stage), _machine(stage)]
-            )
+            rows.append([stage_name(stage), LEARNS[place], _data(stage), _network(stage), _time(stage), _machine(stage)])
         head = ["stage", "what it learns", "from", "network", "training", "on"]
         parts.append((heading(track.name) if len(tracks) > 1 else "") + table(head, rows, prose=True))
     return "".join(parts)

@@ -63,6 +63,8 @@ def masked_slices(looks: list[VolumeLook], subjects: Sequence[str], chosen: Sequ
         f"{len(slices.volume)}, is the masked one itself; for {100 * beside:.0f} % it is that or one beside it. Interpolating "
         f"between the neighbours gives {100 * guess:.0f} % and {100 * guess_beside:.0f} %."
     )
+    if own < guess:
+        told += paragraph("▲ Predictions find the masked slice less often than interpolating does.")
     examples = []
     for volume in (place for place, look in enumerate(looks) if look.item in chosen):
         of_volume = [place for place, row in enumerate(rows) if slices.volume[row] == volume]

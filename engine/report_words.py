@@ -8,8 +8,12 @@ from .run_record import StageRecord
 
 GOOD, DOUBTFUL, BAD = "good", "doubtful", "bad"
 FAMILIES = ("images", "volumes", "slices")
+LAYERS = {"images": "projections", "volumes": "embeddings", "slices": "projections"}  # which the guard has seen
+METHODS = {1: "f_intra by {} of pictures", 2: "f_inter by masked slices, after {}", 3: "both by {} of volumes and slices"}
+PREDICTED = "label predicted from the nearest neighbours of the same collection"
 AT_CHANCE, HARDLY_BELOW, LOW_RANK = 0.99, 0.95, 2.0  # shares of ln K; RankMe
 HARDLY_BETTER, WORSE = 0.02, 0.05  # R² over interpolation; a loss of kNN
+MANY_CLUSTERS, CROWDED = 10, 0.2  # with more of them, one that holds a larger share is too large
 
 
 class Verdict(NamedTuple):
@@ -18,6 +22,11 @@ class Verdict(NamedTuple):
     level: str
     sentence: str
     collapsed: bool = False
+
+
+def stage_name(stage: StageRecord) -> str:
+    """What a stage learns, and how."""
+    return f"Stage {stage.stage}: {METHODS[stage.stage].format(stage.method)}"
 
 
 def number(value: float | int | None) -> str:
@@ -31,23 +40,35 @@ def number(value: float | int | None) -> str:
     return f"{value:.3g}" if abs(value) >= 0.0001 or value == 0 else f"{value:.1e}"
 
 
-def verdicts(stage: StageRecord) -> list[Verdict]:
-    """What the last epoch of a stage says of it, each family of embeddings by itself."""
+def verdicts(stage: StageRecord, evaluation: dict | None = None) -> list[Verdict]:
+    """What the last epoch of a stage says of it, each family of embeddings by itself, and an evaluation of its weights."""
     if not stage.epochs:
         return [Verdict(DOUBTFUL, "No epoch is finished, so there is nothing to judge.")]
     last = stage.epochs[-1]
     found = [_of_family(family, last) for family in FAMILIES if last.get(f"{family}_ln_k") is not None]
     if last.get("r2_mean") is not None:
         found.append(_of_masked(last))
-    first_knn, knn = (line.get("knn_held_out") for line in (stage.epochs[0], last))
-    if knn is not None:
-        compared = first_knn is not None and len(stage.epochs) > 1
-        moved = f" ({100 * first_knn:.0f} % after the first epoch)" if compared else ""
-        told = f"kNN: the neighbours of {100 * knn:.0f} % of the held-out files, in their collection, tell their label{moved}."
-        found.append(Verdict(DOUBTFUL if compared and knn < first_knn - WORSE else GOOD, told))
+    found += _of_held_out(stage)
+    if stage.about:  # else the evaluated weights may be another run's
+        found += _of_evaluation(stage.config.get("checkpoint_name"), evaluation or {})
     if stage.unfinished:
         found.append(Verdict(DOUBTFUL, f"It is not finished: {stage.unfinished}."))
     return found
+
+
+def cluster_use(counts: Sequence[int], what: str) -> Verdict:
+    """How evenly whole files fall to clusters, of which counts (K,) says how many each holds. what: they are called."""
+    held, used = sum(counts), sum(count > 0 for count in counts)
+    share = max(counts) / held
+    told = (
+        f"{what}, whole and not augmented: {used} of {len(counts)} clusters are the nearest one of any of {held}; the largest "
+        f"holds {100 * share:.0f} %"
+    )
+    if used < min(len(counts), held) / 2:
+        return Verdict(DOUBTFUL, told + ": fewer than half are used.")
+    if len(counts) > MANY_CLUSTERS and share > CROWDED:
+        return Verdict(DOUBTFUL, told + ", over a fifth.")
+    return Verdict(GOOD, told + ".")
 
 
 def overall(found: Sequence[Verdict]) -> Verdict:
@@ -80,7 +101,7 @@ def _of_family(family: str, last: dict) -> Verdict:
     possible = min(clusters, rows or clusters)
     about = (
         f"{family.capitalize()}: the loss is {number(loss)}, {100 * loss / ln_k:.0f} % of ln K = {number(ln_k)}; "
-        f"{used} of {possible} possible clusters are in use; RankMe is {number(rank)}"
+        f"{used} of {possible} possible clusters were assigned in its batches; RankMe of {LAYERS[family]} is {number(rank)}"
         if ln_k and loss is not None and rank is not None and used is not None
         else f"{family.capitalize()}: the figures of the last epoch are incomplete"
     )
@@ -97,6 +118,33 @@ def _of_family(family: str, last: dict) -> Verdict:
     if clusters > 1 and loss > HARDLY_BELOW * ln_k:
         return Verdict(DOUBTFUL, about + ": hardly below ln K, little was learned.")
     return Verdict(GOOD, about + ".")
+
+
+def _of_held_out(stage: StageRecord) -> list[Verdict]:
+    """kNN of each epoch."""
+    first, last = (line.get("knn_held_out") for line in (stage.epochs[0], stage.epochs[-1]))
+    if last is None:
+        return []
+    compared = first is not None and len(stage.epochs) > 1
+    moved = f" ({100 * first:.0f} % after the first epoch)" if compared else ""
+    told = f"kNN in training: {PREDICTED}, {100 * last:.0f} % of the held-out files right{moved}."
+    return [Verdict(DOUBTFUL if compared and last < first - WORSE else GOOD, told)]
+
+
+def _of_evaluation(weights: str, evaluation: dict) -> list[Verdict]:
+    """kNN of frozen weights beside what needs no training, for each kind of files."""
+    found = []
+    for kind, of in evaluation.get(weights, {}).items():
+        if "knn" not in of:
+            continue
+        others = {name: evaluation.get(name, {}).get(kind, {}).get("knn") for name in ("random weights", "raw pixels")}
+        others["always the most frequent label"] = of.get("knn_chance")
+        beside = ", ".join(f"{name} {100 * share:.1f} %" for name, share in others.items() if share is not None)
+        told = f"kNN in the evaluation: {PREDICTED}, {100 * of['knn']:.1f} % of {of['labelled']} {kind} right"
+        told += f" ({beside})" * bool(beside)
+        alike = others["random weights"] is not None and of["knn_interval"][0] <= others["random weights"]
+        found.append(Verdict(DOUBTFUL, told + ": not told apart from random weights.") if alike else Verdict(GOOD, told + "."))
+    return found
 
 
 def _of_masked(last: dict) -> Verdict:

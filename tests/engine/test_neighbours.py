@@ -5,7 +5,14 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 from test_probes import clusters
 
-from engine.neighbours import held_out_share, knn_hits, nearest_strangers, similarities
+from engine.neighbours import (
+    held_out_share,
+    knn_hits,
+    most_frequent_share,
+    nearest_strangers,
+    same_label_shares,
+    similarities,
+)  # fmt: skip
 
 
 def test_knn_equals_scikit_learns_where_subjects_are_files():
@@ -75,3 +82,17 @@ def test_the_nearest_strangers_are_those_that_scikit_learn_finds_and_never_of_th
 def test_a_row_with_fewer_strangers_than_asked_for_has_those():
     [(near, cosines)] = nearest_strangers(np.eye(3)[[0, 0, 1]], np.array(["s", "s", "t"]), np.array([0]), 5)
     assert near.tolist() == [2] and cosines.tolist() == [0]
+
+
+def test_chance_is_the_most_frequent_label_of_each_group():
+    labels, groups = np.array(["x", "x", "y", "z", "z"]), np.array(["a", "a", "a", "b", "b"])
+    assert most_frequent_share(labels, groups) == 4 / 5
+
+
+def test_the_label_of_the_nearest_stranger_is_held_against_that_of_any():
+    embeddings = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1], [1, 0.001]])
+    labels, subjects = np.array(["x", "x", "y", "x", "y"]), np.array(["a", "b", "c", "d", "a"])  # the last is a's, too
+    nearest, chance = same_label_shares(embeddings, labels, subjects)
+    assert nearest == 1 / 5  # of b the last row is nearest, of c and d each other, of a's both b
+    assert chance == pytest.approx((2 / 3 + 2 / 4 + 1 / 4 + 2 / 4 + 1 / 3) / 5)
+    assert np.isnan(same_label_shares(embeddings, labels, np.zeros(5))).all()

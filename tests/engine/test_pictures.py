@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.pictures import PREDICTION, TRUTH, _borders, fullest_slice, outlines, reliability_diagrams
+from engine.pictures import BACK, COLOURS, _borders, fullest_slice, outlines, reliability_diagrams
 
 
 def volume(sides=(24, 20, 5)):
@@ -21,34 +21,55 @@ def test_the_slice_with_the_most_of_truth_or_prediction_is_shown():
     assert fullest_slice(np.zeros((2, 2, 5), int), np.zeros((2, 2, 5), int)) == 2
 
 
-def test_outlines_of_truth_and_prediction_are_on_the_picture(tmp_path):
-    image, truth, predicted = volume()
-    nothing = np.zeros_like(truth)
-    outlines(tmp_path / "new" / "a.png", {"both": (image, truth, predicted), "missed": (image, truth, nothing)}, "cases")
-    outlines(tmp_path / "b.png", {"both": (image, nothing, nothing), "missed": (image, nothing, nothing)}, "cases")
-    with_lines, without = (np.asarray(Image.open(tmp_path / name).convert("RGB"), int) for name in ("new/a.png", "b.png"))
-    counts = [
-        [(np.abs(picture - np.array(style)).max(-1) < 30).sum() for style in colours()] for picture in (with_lines, without)
-    ]
-    assert counts[0][0] > 3 * counts[1][0] > 0 and counts[0][1] > 3 * counts[1][1] > 0  # without: those of the legend
+def pixels_of(path, colour, within=30):
+    """How many pixels of a picture have about this colour."""
+    picture = np.asarray(Image.open(path).convert("RGB"), int)
+    return int((np.abs(picture - np.array(rgb(colour))).max(-1) < within).sum())
 
 
-def colours():
-    return [tuple(int(style["color"][i : i + 2], 16) for i in (1, 3, 5)) for style in (TRUTH, PREDICTION)]
+def rgb(colour):
+    return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
 
 
-def test_a_border_that_two_classes_share_is_drawn_once():
+def test_truth_is_filled_and_prediction_a_line_in_the_colour_of_its_class(tmp_path):
+    truth = np.zeros((24, 20, 1), np.uint8)
+    truth[4:12, 2:9], truth[14:20, 4:15] = 1, 2
+    black, nothing = np.zeros(truth.shape), np.zeros_like(truth)
+    for name, panel in {
+        "truth": (black, truth, nothing),
+        "line": (black, nothing, truth),
+        "none": (black, nothing, nothing),
+    }.items():
+        outlines(tmp_path / "new" / f"{name}.png", {name: panel}, "cases")
+    for colour in COLOURS[:2]:
+        dimmed = "#" + "".join(f"{round(0.4 * part):02x}" for part in rgb(colour))  # on black
+        counts = {name: pixels_of(tmp_path / f"new/{name}.png", dimmed, 3) for name in ("truth", "line", "none")}
+        assert counts["truth"] > 1000 and counts["line"] < counts["truth"] / 10 and counts["none"] == 0
+        counts = {name: pixels_of(tmp_path / f"new/{name}.png", colour) for name in ("truth", "line", "none")}
+        assert counts["line"] > 100 and counts["truth"] == counts["none"] == 0
+
+
+def test_classes_are_named_in_the_legend_and_the_frame_is_dark(tmp_path):
+    panels = {"a": volume()}
+    outlines(tmp_path / "unnamed.png", panels, "cases")
+    outlines(tmp_path / "named.png", panels, "cases", ("left_ventricle", "lung"))
+    assert pixels_of(tmp_path / "named.png", COLOURS[0]) > pixels_of(tmp_path / "unnamed.png", COLOURS[0]) + 50
+    picture = np.asarray(Image.open(tmp_path / "named.png").convert("RGB"))
+    assert picture[0, 0].tolist() == rgb(BACK)
+
+
+def test_the_outline_of_a_class_is_closed_at_the_border_of_the_picture():
     labels = np.zeros((9, 12), int)
     labels[2:7, 0:6], labels[2:7, 6:12] = 1, 2  # from one side of the picture to the other
-    lines = _borders(labels)
-    shared = [(line[:, 0] == 5.5) & (line[:, 1] > 2) & (line[:, 1] < 6) for line in lines]
-    assert [many.sum() for many in shared] == [3, 0]
-    assert [np.nanmin(line[:, 0]) for line in lines] == [-0.5, 5.5] and np.nanmax(lines[1][:, 0]) == 11.5
+    (first, left), (second, right) = _borders(labels)
+    assert (first, second) == (1, 2)
+    assert left[:, 0].min() == -0.5 and left[:, 0].max() == right[:, 0].min() == 5.5 and right[:, 0].max() == 11.5
+    assert (left[0] == left[-1]).all()
 
 
-def test_the_lines_differ_without_their_colours():
-    luminance = [np.dot(colour, (0.2126, 0.7152, 0.0722)) for colour in colours()]
-    assert abs(luminance[0] - luminance[1]) > 80 and TRUTH["linestyle"] != PREDICTION["linestyle"]
+def test_colours_of_neighbouring_classes_differ_also_in_lightness():
+    luminance = [np.dot(rgb(colour), (0.2126, 0.7152, 0.0722)) for colour in COLOURS]
+    assert len(set(COLOURS)) == 6 and min(luminance) > 2 * np.dot(rgb(BACK), (0.2126, 0.7152, 0.0722))
 
 
 @pytest.mark.parametrize("sides", [(8, 8, 1), (1, 8, 2)])

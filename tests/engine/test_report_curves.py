@@ -1,10 +1,11 @@
 import math
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from engine.report_curves import Curve, Series, card, line_chart, series_of
+from engine.report_curves import Curve, Series, card, in_a_line, is_drawn, line_chart, series_of
 from engine.report_words import number
 from engine.run_record import StageRecord
 
@@ -78,3 +79,37 @@ def test_a_run_too_short_to_log_rates_shows_those_that_were_scheduled():
     )
     short = StageRecord(**{**vars(short), "steps": [], "config": rates})
     assert series_of(short)["lr"].y == pytest.approx([0, 1, *(0.5 + 0.5 * math.cos(math.pi * n / 4) for n in range(4))])
+
+
+def ticks_of(values):
+    """The labels of the vertical axis."""
+    text = line_chart("a", [Series(list(range(len(values))), values)], "epoch")
+    return [float(tick) for tick in re.findall(r'<text class="end" x="41"[^>]*>([^<]+)</text>', text)]
+
+
+@pytest.mark.parametrize("values", [[0.898, 0.906, 0.9], [0.0912, 0.0951, 0.1], [1.0001, 1.0009, 1.0], [3.7, 1.99, 2.5]])
+def test_ticks_are_evenly_spaced_as_they_are_written(values):
+    ticks = ticks_of(values)
+    steps = [b - a for a, b in pairwise(ticks)]
+    assert len(ticks) >= 3 and max(steps) - min(steps) < 1e-9
+
+
+def test_counts_have_no_ticks_between_whole_numbers():
+    assert ticks_of([3, 4, 3]) == [3, 4]
+    assert ticks_of([7, 0, 7]) == [0, 5, 10]
+
+
+@pytest.mark.parametrize("values, drawn", [([1.0], False), ([1.0, 2.0], False), ([3, 3, 3, 3], False), ([1, 2, 3], True)])
+def test_what_has_no_shape_is_no_chart(values, drawn):
+    assert is_drawn([Curve("run", 0, "a", Series(list(range(len(values))), values))]) == drawn
+
+
+def test_a_constant_is_a_line_with_its_figures():
+    text = in_a_line("images_clusters_used", [Curve("run", 0, "a", Series([1, 2, 3], [30, 30, 30], ("K", 30)))])
+    assert "<svg" not in text and "unchanged in 3 epochs" in text and 'data-figure="a/images_clusters_used/last"' in text
+
+
+def test_a_rank_says_of_which_layer_it_is():
+    series = Series([1, 2], [3.0, 4.0])
+    assert "their projections differ" in card("slices_rank", [Curve("run", 0, "a", series)])
+    assert "their embeddings differ" in card("volumes_rank", [Curve("run", 0, "a", series)])

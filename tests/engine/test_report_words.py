@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.report_words import BAD, DOUBTFUL, GOOD, overall, verdicts, warnings_in_words
+from engine.report_words import BAD, DOUBTFUL, GOOD, cluster_use, overall, stage_name, verdicts, warnings_in_words
 from engine.run_record import StageRecord
 
 LN_K = math.log(30)
@@ -17,7 +17,7 @@ def of_images(loss=1.9, rank=12.0, used=30, epochs=1):
 @pytest.mark.parametrize(
     "stage, level, words",
     [
-        (of_images(), GOOD, "30 of 30 possible clusters"),
+        (of_images(), GOOD, "30 of 30 possible clusters were assigned in its batches; RankMe of projections is 12"),
         (of_images(rank=1.2), BAD, "nearly the same, a collapse"),
         (of_images(used=3), BAD, "most clusters are empty"),
         (of_images(loss=LN_K * 0.995), BAD, "nothing was learned"),
@@ -47,3 +47,35 @@ def test_warnings_that_differ_in_figures_only_are_said_once():
 def test_a_network_that_never_learned_is_not_called_collapsed():
     assert overall(verdicts(of_images(rank=1.2))).sentence.startswith("Yes")
     assert overall(verdicts(of_images(loss=LN_K))).sentence.startswith("No collapse, but some of it never learned")
+
+
+@pytest.mark.parametrize(
+    "counts, level, words",
+    [
+        ([3] * 20, GOOD, "20 of 20 clusters are the nearest one of any of 60; the largest holds 5 %"),
+        ([10] * 9 + [0] * 11, DOUBTFUL, "fewer than half are used"),
+        ([20] + [3] * 15, DOUBTFUL, "the largest holds 31 %, over a fifth"),
+        ([30, 20, 10], GOOD, "the largest holds 50 %"),  # of three clusters one may well
+        ([1] * 5 + [0] * 95, GOOD, "5 of 100 clusters"),  # five files cannot fall to more
+    ],
+)
+def test_clusters_of_whole_files_are_told_from_those_of_training(counts, level, words):
+    found = cluster_use(counts, "Slices")
+    assert found.level == level and words in found.sentence and "not augmented" in found.sentence
+
+
+def test_neighbours_in_the_evaluation_are_held_against_random_weights_and_chance():
+    stage = StageRecord(**{**vars(of_images()), "config": {"checkpoint_name": "a.pth"}, "about": {"run": "1"}})
+    own = {"knn": 0.9, "knn_interval": [0.86, 0.93], "knn_chance": 0.5, "labelled": 200}
+    evaluation = {"random weights": {"images": {"knn": 0.8}}, "a.pth": {"images": own}}
+    found = verdicts(stage, evaluation)[-1]
+    assert found.level == GOOD
+    assert "90.0 % of 200 images right (random weights 80.0 %, always the most frequent label 50.0 %)" in found.sentence
+    evaluation["random weights"]["images"]["knn"] = 0.88
+    assert verdicts(stage, evaluation)[-1].level == DOUBTFUL
+    assert len(verdicts(of_images(), evaluation)) == 1  # weights of another run
+
+
+def test_a_stage_is_called_after_what_it_does():
+    assert stage_name(StageRecord(Path("r"), "mask_swav_3D")) == "Stage 2: f_inter by masked slices, after SwAV"
+    assert stage_name(StageRecord(Path("r"), "ssl_deepcluster_2D")) == "Stage 1: f_intra by DeepClusterV2 of pictures"

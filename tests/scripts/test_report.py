@@ -18,8 +18,8 @@ from engine.errors import UserError, speaking_to_people
 from report import ReportConfig, main
 
 SCRIPTS = {"ssl_swav_2D": "2D", "mask_swav_3D": "mask", "ssl_swav_3D": "3D"}
-SMALL = "--arch resnet18 --precision fp32 --epochs 2 --warmup_epochs 0 --workers 0 --no_check_data".split()
-ALL_PARTS = "what verdict curves views clusters neighbours maps masked attention evaluation downstream configuration"
+SMALL = "--arch resnet18 --precision fp32 --epochs 3 --warmup_epochs 0 --workers 0 --no_check_data".split()
+ALL_PARTS = "what verdict downstream evaluation clusters neighbours maps masked attention views curves configuration glossary"
 NASTY = 'b<b onload="x">&'
 
 
@@ -117,6 +117,16 @@ def test_several_runs_stand_side_by_side(here):
     page = written("runs/tiny", "runs/other", "--images", 0, "--volumes", 0)
     assert "What tiny and other learned" in page and page.count('data-figure="ssl_swav_2D/images_loss/last"') == 2
     assert page.count('<polyline class="line c1"') == page.count('<polyline class="line c0"') > 10
+
+
+def test_constants_of_several_downstream_runs_are_told_once_and_then_as_differences(here):
+    for name, start in (("random", ""), ("swav3D", "swav3D.pth"), ("other", "swav3D.pth")):
+        folder = Path(f"runs/tiny/segmentation-{name}")
+        folder.mkdir(exist_ok=True)
+        (folder / "config.yaml").write_text(f"start_from: '{start}'\nbatch_size: 77\n", encoding="utf-8")
+        (folder / "run.json").write_text(json.dumps({"script": "finetune_segmentation", "id": name}), encoding="utf-8")
+    page = written("runs/tiny", "--images", 0, "--volumes", 0)
+    assert page.count("batch_size: 77") == 1 and "constants in which its 3 runs differ" in page
 
 
 def test_one_scripts_run_has_a_page(here):
