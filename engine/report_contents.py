@@ -96,7 +96,7 @@ def compose(
     for part in ("views", "clusters", "neighbours", "maps", "masked", "attention"):
         shown = [(track.name, of.parts[part]) for track, of in zip(tracks, looked) if of.parts[part]]
         content[part] = _beside(shown, len(tracks))
-    evaluated = [(record.name, evaluation_tables(record.evaluation)) for record in records]
+    evaluated = [(record.name, evaluation_tables(record.evaluation, record.stages)) for record in records]
     content["evaluation"] = _beside(evaluated, len(records))
     tuned = [
         (record.name, downstream_tables(record.downstream, record.stages) + _curves_of_tuning(record)) for record in records

@@ -24,8 +24,11 @@ def weights_of(record: StageRecord, stages: Sequence[StageRecord]) -> str:
     if not record.config:
         return "–"
     file = record.config.get("start_from") or record.config.get("resnet_pretrained")
-    if not file:
-        return "random"
+    return file_of_stage(file, stages) if file else "random"
+
+
+def file_of_stage(file: str, stages: Sequence[StageRecord]) -> str:
+    """A weight file by its name, with the one of these stages that has written it."""
     written = next((of for of in stages if of.config.get("checkpoint_name") == file), None)
     return f"stage {written.stage} ({file})" if written else file
 

@@ -100,7 +100,7 @@ th,td{padding:.3rem .8rem .3rem 0;text-align:left;vertical-align:top;border-bott
 thead th{color:var(--faint);font-weight:600;white-space:nowrap}
 tbody th{font-weight:600}
 td{white-space:nowrap}
-.prose td,.prose thead th{white-space:normal}.prose td,.prose tbody th{min-width:8.5em}
+.prose td,.prose thead th{white-space:normal}.prose td,.prose tbody th{min-width:9.8em}
 .scroll th:first-child{position:sticky;left:0;background:var(--back)}
 details{margin:.5rem 0;border:1px solid var(--line);border-radius:6px;padding:.4rem .8rem}
 summary{cursor:pointer;overflow-wrap:anywhere}

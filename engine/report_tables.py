@@ -1,30 +1,40 @@
 """Tables of the report: what evaluations have scored, and what two runs were told differently."""
 
+from collections.abc import Sequence
+
 from .report_page import table
+from .report_starts import file_of_stage
 from .report_words import number
 from .run_record import StageRecord
 from .tables import cell
 
 SHOWN = {
-    "knn": "kNN", "knn_chance": "kNN by chance", "linear": "linear probe", "map": "mAP", "map_chance": "mAP by chance",
-    "precision_at_1": "P@1", "nmi": "NMI", "ari": "ARI", "rankme": "RankMe",
+    "knn": "kNN", "linear": "linear probe", "map": "mAP", "precision_at_1": "P@1", "nmi": "NMI", "ari": "ARI",
+    "rankme": "RankMe",
 }  # fmt: skip
+CHANCES = {"knn_chance": "kNN", "map_chance": "mAP"}  # of the files, whatever embeds them
 NOT_COMPARED = ("format_version", "dump_path", "pretrained_path", "checkpoint_name", "overwrite", "resume", "config")
 
 
-def evaluation_tables(evaluation: dict) -> str:
-    """What frozen weights know of labels: a table for images and one for volumes, with only the scores that there are."""
+def evaluation_tables(evaluation: dict, stages: Sequence[StageRecord] = ()) -> str:
+    """What frozen weights know of labels: a table for images and one for volumes, with only the scores that there are.
+
+    stages: those of the run, which have written some of the weights.
+    """
     parts = []
     for kind in ("images", "volumes"):
         rows = {name: of[kind] for name, of in evaluation.items() if kind in of}
         scores = [score for score in SHOWN if any(score in of for of in rows.values())]
         if rows and scores:
-            files = next(iter(rows.values())).get("files")
-            caption = f"{files} {kind}; labels are told apart within each collection, in brackets 95 % intervals"
+            first = next(iter(rows.values()))
+            caption = f"{first.get('files')} {kind}; labels are told apart within each collection; in brackets 95 % intervals"
+            caption += " over files, not over seeds" + "".join(
+                f"; {name} by chance: {cell(first, chance)}" for chance, name in CHANCES.items() if chance in first
+            )
             parts.append(
                 table(
                     ["embedding", *(SHOWN[score] for score in scores)],
-                    [[name, *(cell(of, score) for score in scores)] for name, of in rows.items()],
+                    [[file_of_stage(name, stages), *(cell(of, score) for score in scores)] for name, of in rows.items()],
                     caption,
                 )
             )
