@@ -70,28 +70,47 @@ class Loader(DataLoader):
     The data set gives items by (index, turn), and the name of each by `name_of(index)`.
     """
 
+    waited_for: "Loader | None" = None  # the one whose batch is waited for
+
     def __init__(self, dataset: Dataset, num_workers: int, **how):
         # of each process its id, and the index that it is reading, or -1
         self.reading = multiprocessing.RawArray("q", 2 * max(1, num_workers))
+        self.children: list = []
         super().__init__(dataset, num_workers=num_workers, worker_init_fn=partial(_begin_worker, self.reading), **how)
 
     def __iter__(self):
         """Raises `DataError` when a process is gone."""
-        children, heeded = [], signal.getsignal(signal.SIGCHLD)
+        heeded = signal.getsignal(signal.SIGCHLD)
         try:
             batches = super().__iter__()
-            if signal.getsignal(signal.SIGCHLD) != heeded:  # torch's own raises wherever the caller is by then, not here
-                signal.signal(signal.SIGCHLD, heeded)
-            children = multiprocessing.active_children() if self.num_workers else []
-            yield from batches
+            if signal.getsignal(signal.SIGCHLD) != heeded:  # torch's own raises wherever the caller is by then
+                signal.signal(signal.SIGCHLD, partial(_child_ended, heeded))
+            self.children = multiprocessing.active_children() if self.num_workers else []
+            while True:
+                Loader.waited_for = self
+                try:
+                    self.refuse_dead()
+                    batch = next(batches)
+                except StopIteration:
+                    return
+                finally:
+                    Loader.waited_for = None
+                yield batch
         except RuntimeError as error:
             if "DataLoader worker (pid" not in str(error):
                 raise
-            raise DataError(self._what_happened(children)) from None
+            raise DataError(self._what_happened()) from None
 
-    def _what_happened(self, children: list) -> str:
-        index_of = dict(zip(self.reading[::2], self.reading[1::2]))
-        dead = [child for child in children if child.pid in index_of and not child.is_alive()]
+    def refuse_dead(self) -> None:
+        """Raises `DataError` when a process is gone."""
+        if self._dead():
+            raise DataError(self._what_happened())
+
+    def _dead(self) -> list:
+        return [child for child in self.children if child.pid in self.reading[::2] and child.exitcode]
+
+    def _what_happened(self) -> str:
+        index_of, dead = dict(zip(self.reading[::2], self.reading[1::2])), self._dead()
         how = ", ".join(sorted({how_it_ended(child.exitcode) for child in dead})) or "unknown how"
         files = [self.dataset.name_of(index_of[child.pid]) for child in dead if index_of[child.pid] >= 0]
         if not files:
@@ -100,6 +119,14 @@ class Loader(DataLoader):
             f"a loader process was ended ({how}) while it read {' and '.join(files)}; either the memory is used up (fewer "
             "--workers need less), or the file is damaged or was cut meanwhile: replace or remove it."
         )
+
+
+def _child_ended(before, number: int, frame) -> None:
+    """Ends the wait for a batch, which may have no end: of a batch that its process had begun to send the rest never comes."""
+    if callable(before):
+        before(number, frame)
+    if Loader.waited_for:
+        Loader.waited_for.refuse_dead()
 
 
 def _end_workers() -> None:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import time
 
 import pytest
 from torch.utils.data import Dataset
@@ -48,7 +49,52 @@ def test_processes_that_are_killed_while_they_wait_are_told_without_a_file():
                 child.join()
 
 
-def test_a_loader_leaves_the_signal_of_ended_children_as_it_was():
-    before = signal.getsignal(signal.SIGCHLD)
-    assert sum(once_loader(Files({}), sum, batch_size=4, workers=2)) == sum(range(12))
-    assert signal.getsignal(signal.SIGCHLD) == before
+class Large(Files):
+    """Each fills the pipe to the process that waits for it."""
+
+    def __getitem__(self, place: tuple[int, int]) -> bytes:
+        return bytes(2**20)
+
+
+@pytest.fixture
+def at_most_a_minute():
+    before = signal.signal(signal.SIGALRM, lambda *about: pytest.fail("it waits for ever"))
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_a_process_that_is_killed_while_it_sends_a_batch_is_not_waited_for(at_most_a_minute):
+    batches = iter(once_loader(Large({}), list, batch_size=1, workers=1))
+    next(batches)
+    time.sleep(1)  # the next batch is on its way, as far as the pipe holds it
+    for child in multiprocessing.active_children():
+        child.kill()
+    with pytest.raises(DataError, match=r"was ended \(SIGKILL\)"):
+        list(batches)
+
+
+def test_of_two_loaders_that_one_is_told_whose_process_has_ended():
+    sound, other = (once_loader(Files({}), list, batch_size=1, workers=1) for _ in range(2))
+    of_sound, of_other = iter(sound), iter(other)
+    assert next(of_sound) == next(of_other) == [0]
+    os.kill(other.reading[0], signal.SIGKILL)
+    assert list(of_sound) == [[number] for number in range(1, 12)]
+    with pytest.raises(DataError, match=r"was ended \(SIGKILL\)"):
+        list(of_other)
+
+
+def test_children_that_end_while_no_batch_is_waited_for_are_told_to_who_asked_before(monkeypatch):
+    told = []
+    monkeypatch.setattr("torch.utils.data._utils.signal_handling._SIGCHLD_handler_set", False)
+    before = signal.signal(signal.SIGCHLD, lambda *about: told.append(1))
+    try:
+        batches = iter(once_loader(Files({}), list, batch_size=1, workers=1))
+        next(batches)
+        for child in multiprocessing.active_children():
+            child.kill()
+            child.join()
+        assert told
+    finally:
+        signal.signal(signal.SIGCHLD, before)
