@@ -174,7 +174,7 @@ def load_encoders(
 def random_encoders(arch: str, d_model: int, seed: int, volumes: bool = False) -> Encoders:
     """f_intra with seeded random weights, for comparison; `volumes`: with an f_inter, which begins as the identity."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # that of the CPU alone, which is the one that is forked
         return Encoders(SliceEncoder(arch, d_model), VolumeEncoder(d_model, dropout=0.0) if volumes else None, {})
 
 

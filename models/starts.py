@@ -36,7 +36,7 @@ def starting_encoders(
             f_intra.to_embedding.weight.copy_(orthogonal_map(f_intra.feature_dim, f_intra.embedding_dim, seed))
             f_intra.to_embedding.bias.zero_()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             f_inter = VolumeEncoder(f_intra.embedding_dim, dropout=0.0)
         return Encoders(f_intra, f_inter, encoders.config), said
     return encoders, said
