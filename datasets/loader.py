@@ -5,6 +5,7 @@ import multiprocessing.util
 import os
 import signal
 from functools import partial
+from multiprocessing.connection import wait
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
@@ -96,8 +97,10 @@ class Loader(DataLoader):
                 finally:
                     Loader.waited_for = None
                 yield batch
-        except RuntimeError as error:
-            if "DataLoader worker (pid" not in str(error):
+        except (RuntimeError, OSError, EOFError) as error:
+            if self._own():  # of a batch that was sent the tensors are fetched from its process, which may be gone just now
+                wait([child.sentinel for child in self._own()], timeout=1)
+            if not self._dead() and "DataLoader worker (pid" not in str(error):
                 raise
             raise DataError(self._what_happened()) from None
 
@@ -106,8 +109,11 @@ class Loader(DataLoader):
         if self._dead():
             raise DataError(self._what_happened())
 
+    def _own(self) -> list:
+        return [child for child in self.children if child.pid in self.reading[::2]]
+
     def _dead(self) -> list:
-        return [child for child in self.children if child.pid in self.reading[::2] and child.exitcode]
+        return [child for child in self._own() if child.exitcode]
 
     def _what_happened(self) -> str:
         index_of, dead = dict(zip(self.reading[::2], self.reading[1::2])), self._dead()

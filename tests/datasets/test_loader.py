@@ -7,6 +7,7 @@ import time
 
 import pytest
 from torch.utils.data import Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from datasets.errors import DataError
 from datasets.loader import epoch_loader, once_loader
@@ -98,3 +99,29 @@ def test_children_that_end_while_no_batch_is_waited_for_are_told_to_who_asked_be
         assert told
     finally:
         signal.signal(signal.SIGCHLD, before)
+
+
+def test_a_batch_whose_process_ends_before_its_tensors_are_fetched_is_told_as_such(monkeypatch):
+    def ended_meanwhile(batches, *about, **how):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # the word of it comes later than the broken connection
+        os.kill(batches._workers[0].pid, signal.SIGKILL)
+        raise ConnectionResetError("Connection reset by peer")
+
+    batches = iter(once_loader(Files({}), list, batch_size=1, workers=1))
+    next(batches)
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter, "_try_get_data", ended_meanwhile)
+    try:
+        with pytest.raises(DataError, match=r"was ended \(SIGKILL\)"):
+            next(batches)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+
+
+def test_an_error_of_reading_that_no_process_died_of_stays_what_it_is(monkeypatch):
+    def broken(files, place):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(Files, "__getitem__", broken)
+    for workers in (0, 1):
+        with pytest.raises(OSError, match="the disk is gone"):
+            list(once_loader(Files({}), list, batch_size=1, workers=workers))
