@@ -41,7 +41,7 @@ format: .venv/ready  ## let ruff format the code
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-samples: .venv/ready  ## make the sample data anew (the same bytes)
+samples: .venv/ready  ## make the sample data anew (the same, but for the rounding of a processor)
 	$(RUN) -m datasets.make_samples
 
 clean:  ## remove what runs and tools left

@@ -64,6 +64,8 @@ def cluster_use(counts: Sequence[int], what: str) -> Verdict:
         f"{what}, whole and not augmented: {used} of {len(counts)} clusters are the nearest one of any of {held}; the largest "
         f"holds {100 * share:.0f} %"
     )
+    if used == 1 < min(len(counts), held):
+        return Verdict(BAD, told + ": all fall to the same one, a collapse.", collapsed=True)
     if used < min(len(counts), held) / 2:
         return Verdict(DOUBTFUL, told + ": fewer than half are used.")
     if len(counts) > MANY_CLUSTERS and share > CROWDED:

@@ -53,6 +53,7 @@ def test_a_network_that_never_learned_is_not_called_collapsed():
     "counts, level, words",
     [
         ([3] * 20, GOOD, "20 of 20 clusters are the nearest one of any of 60; the largest holds 5 %"),
+        ([240] + [0] * 29, BAD, "all fall to the same one, a collapse"),
         ([10] * 9 + [0] * 11, DOUBTFUL, "fewer than half are used"),
         ([20] + [3] * 15, DOUBTFUL, "the largest holds 31 %, over a fifth"),
         ([30, 20, 10], GOOD, "the largest holds 50 %"),  # of three clusters one may well
