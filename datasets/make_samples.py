@@ -1,8 +1,9 @@
 """Writes phantoms as files: the samples of this repository, or any number of them elsewhere, each folder with its `labels.csv`.
 
-Run: python -m datasets.make_samples                              training_data_2D/ and training_data_3D/: the same bytes
-                                                                  on one kind of processor, off by one level in a few pixels on others
+Run: python -m datasets.make_samples                              training_data_2D/ and training_data_3D/
      python -m datasets.make_samples --output OUT --volumes 400 --images 400 --labelled 40 --seed 1 --shape 48 48 16
+
+The same bytes on one kind of processor; on another a few pixels may differ by one level.
 """
 
 import csv
