@@ -16,7 +16,7 @@ help:  ## this list
 	.venv/bin/uv sync --frozen --inexact --compile-bytecode --quiet
 	@touch .venv/ready
 
-demo: .venv/ready  ## the whole pipeline on the samples, ending in two tables and a page (about 5 minutes on 2 cores)
+demo: .venv/ready  ## the whole pipeline on the samples, ending in two tables and a page (about 10 minutes on 2 cores)
 	$(RUN) -m datasets.make_samples --output runs/demo/phantoms --volumes 400 --images 400 --labelled 80
 	$(RUN) run_pipeline.py --config configs/demo.yaml
 
