@@ -29,7 +29,7 @@ test-all: .venv/ready  ## all tests (under an hour)
 bench: .venv/ready  ## ours against other libraries, side by side (half an hour)
 	$(RUN) benchmarks/run.py
 
-docs: .venv/ready  ## the pages of README.md and docs/ as a site, in site/ (open site/index.html)
+docs: .venv/ready  ## the pages of README.md and docs/ as a site, in site/ (open site/index.html; its search needs a server: python3 -m http.server -d site)
 	.venv/bin/uv sync --frozen --inexact --quiet --group docs
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
 

@@ -28,7 +28,7 @@ class Judged:
     found: Sequence[Boxes]
 
 
-Run = tuple[int, Sequence[str], dict[str, Judged]]  # of one seed: the findings that it knows, and what it was judged on
+SeedRun = tuple[int, Sequence[str], dict[str, Judged]]  # of one seed: the findings that it knows, and what it was judged on
 
 
 def gathered(found: dict[int, Boxes]) -> list[Boxes]:
@@ -74,12 +74,12 @@ def write_mean(folder: Path, runs: Sequence[dict]) -> None:
     write_json(folder / "results.json", means)
 
 
-def write_cases(folder: Path, runs: Sequence[Run]) -> None:
+def write_cases(folder: Path, runs: Sequence[SeedRun]) -> None:
     """Writes cases.csv: a line for each picture that a seed's run was judged on."""
     write_rows(folder / "cases.csv", COLUMNS, _rows(runs))
 
 
-def _rows(runs: Sequence[Run]) -> Iterator[list]:
+def _rows(runs: Sequence[SeedRun]) -> Iterator[list]:
     for seed, findings, splits in runs:
         for split, of in splits.items():
             for name, subject, truth, found in zip(of.names, of.subjects, of.truth, of.found):

@@ -9,8 +9,7 @@ from torch import nn
 
 from .config import FinetuneConfig
 from .errors import UserError
-
-DEEPEST = 32  # pixels that make one of a ResNet's deepest maps
+from .values import STRIDE
 
 
 def runs_of(config: FinetuneConfig, name: str) -> Iterator[FinetuneConfig]:
@@ -64,7 +63,7 @@ def refuse_one_value(count: int, size: tuple[int, int], what: str) -> None:
     count: of slices or pictures (`what`) in a batch; size: their height and width.
     """
     height, width = size
-    if count * -(-height // DEEPEST) * -(-width // DEEPEST) < 2:
+    if count * -(-height // STRIDE) * -(-width // STRIDE) < 2:
         raise UserError(f"One {what} of {height} x {width} is too little for batch norm; raise --batch_size or --image_size.")
 
 

@@ -62,7 +62,9 @@ class RunFolder:
         if not used.exists():
             return
         if config.resume == "never":
-            raise UserError(f"{self.path} holds a run; choose another --dump_path, or start over with --overwrite.")
+            raise UserError(
+                f"{self.path} holds a run; choose another --dump_path and --checkpoint_name, or start over with --overwrite."
+            )
         then = as_plain(parse(type(config), read_flags(type(config), str(used))))
         changed = self._differences(config, then) + _keep_batches(config, then, identity.get("global_batch", {}), world)
         self._refuse_changed(config, changed)
@@ -86,8 +88,8 @@ class RunFolder:
     def _refuse_changed(self, config: Config, changed: list[str]) -> None:
         if changed and config.resume != "anyway":
             raise UserError(
-                f"{self.path} holds a run of another configuration ({'; '.join(changed)}); choose another --dump_path, go on "
-                "all the same with --resume anyway, or start over with --overwrite."
+                f"{self.path} holds a run of another configuration ({'; '.join(changed)}); choose another --dump_path "
+                "and --checkpoint_name, go on all the same with --resume anyway, or start over with --overwrite."
             )
         self.changed = changed
 

@@ -19,11 +19,11 @@ def opening(run, resumed: bool) -> list[str]:
         return [f"{run.folder}: this run is finished; nothing is left to train."]
     epoch, within = divmod(run.step, run.steps_per_epoch)
     begins = f"going on at epoch {epoch + 1}{f', step {within + 1}' if within else ''} of" if resumed else "starting,"
-    steps = f"{config.epochs} epochs of {run.steps_per_epoch} steps"
+    steps = f"{counted(config.epochs, 'epoch')} of {counted(run.steps_per_epoch, 'step')}"
     said = [f"{run.name}: {begins} {steps}, {machine_said(run.world, run.device, run.dtype)}."]
-    state, of_model = state_size(run.model, run.optimizer, run.tracked, run.world)
+    state, weights = state_size(run.model, run.optimizer, run.tracked, run.world)
     copies = (config.epochs - 1) // config.checkpoint_freq
-    written = disk_said(run.folder, run.output, state, of_model, copies, run.scratches.size())
+    written = disk_said(run.folder, run.output, state, weights, copies, run.scratches.size())
     said += [f"  {sentence}" for sentence in (data_said(run.data), *written)]
     if run.files.changed:
         said.append(f"warning: going on with another configuration: {'; '.join(run.files.changed)}.")
@@ -66,11 +66,12 @@ def disk_said(folder: Path, output: Path, state: int, weights: int, copies: int,
 
 
 def state_size(model: nn.Module, optimizer: torch.optim.Optimizer, tracked: dict, world: int) -> tuple[int, int]:
-    """Bytes of a state of the run, about, and of the model in it."""
+    """Bytes of a state of the run, about, and of its networks, the model and a frozen one, which the weight file has."""
     of_model = sum(_bytes(value) for value in model.state_dict().values())
     learned = sum(_bytes(parameter) for group in optimizer.param_groups for parameter in group["params"])
     moments = 2 if isinstance(optimizer, torch.optim.AdamW) else 1
-    return of_model + moments * learned + sum(_size_of(thing, world) for thing in tracked.values()), of_model
+    frozen = sum(_size_of(thing, world) for thing in tracked.values() if isinstance(thing, nn.Module))
+    return of_model + moments * learned + sum(_size_of(thing, world) for thing in tracked.values()), of_model + frozen
 
 
 def _size_of(thing, world: int) -> int:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from .report_page import folded, paragraph, picture, table
 from .report_starts import FAILED, failed_classes, has_context, is_random, learns, name_of, weights_of
 from .run_record import StageRecord
@@ -27,8 +29,8 @@ def downstream_tables(records: Sequence[StageRecord], stages: Sequence[StageReco
         splits = dict.fromkeys(split for of in of_task for split, found in of.results.items() if isinstance(found, dict))
         for split in splits:
             judged = [of for of in of_task if isinstance(of.results.get(split), dict)]
-            for first in range(0, len(judged), MOST_STARTS):
-                parts.append(_split_table(task, split, judged[first : first + MOST_STARTS], stages))
+            tables = np.array_split(np.arange(len(judged)), -(-len(judged) // MOST_STARTS))
+            parts += [_split_table(task, split, [judged[place] for place in of], stages) for of in tables]
         parts.append(_what_is_compared(of_task))
         drawn = [(of, path) for of in of_task for path in sorted(of.folder.glob("*.png"))]
         pictures = [picture(path, f"{name_of(of)}: {_caption(path)}") for of, path in drawn]

@@ -55,7 +55,8 @@ def failed_classes(found: dict) -> dict[str, float]:
 def segmentation_verdicts(records: Sequence[StageRecord], split: str = "test") -> list[Verdict]:
     """What each start's segmentations of a split are worth, held against random weights on the same volumes."""
     judged = [of for of in records if _is_segmentation(of.results.get(split))]
-    return [_verdict(of, judged, split) for of in judged if not is_random(of) or failed_classes(of.results[split])]
+    told = [of for of in judged if not is_random(of) or failed_classes(of.results[split])]
+    return [_verdict(of, judged, split) for of in sorted(told, key=is_random)]  # what the weights are worth comes first
 
 
 def _is_segmentation(found) -> bool:

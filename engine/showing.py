@@ -13,7 +13,7 @@ SHOWN, VIEWS, SIDE = 6, 4, 96  # items, views of each, and pixels of a picture a
 GAP = 2  # pixels between pictures
 MOST_ROWS = 256  # embeddings of an epoch, its first ones
 RESULT = 256  # pixels of a segmented slice at most
-TRUE, FOUND = (240, 228, 66), (213, 94, 0)  # light and dark, as in `engine.pictures`
+TRUE, FOUND = (240, 228, 66), (213, 94, 0)  # light and dark, which are apart without colours, too
 MAP, LINE = 320, 14  # pixels of the map; of a line of its legend
 COLOURS = [
     (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75), (227, 119, 194),

@@ -11,6 +11,7 @@ ABOVE_ZERO = """epochs batch_size image_batch_size base_lr checkpoint_freq targe
 NOT_BELOW_ZERO = """final_lr start_warmup clip_grad wd warmup_epochs workers probed_files queue_length slice_queue_length
     epoch_queue_starts freeze_prototypes_niters intra_weight mask_weight cached_views checkpoint_minutes
     processes largest least_content spacing pretrained_rate labelled dice_weight queries""".split()
+STRIDE = 32  # pixels that make one of a ResNet's deepest maps
 SHARES = "mask_ratio min_scale_crops max_scale_crops image_min_scale".split()  # above 0, at most 1
 RULES = [
     (ABOVE_ZERO, lambda value: value > 0, "above 0"),
@@ -54,8 +55,8 @@ def refuse_impossible(config) -> None:
 
 
 def _refuse_planes(config) -> None:
-    if config.image_size != "auto" and any(side % 32 or side < 32 for side in config.image_size):
-        raise UserError(f"--image_size is {' '.join(map(str, config.image_size))}; it must be a multiple of 32, or auto.")
+    if config.image_size != "auto" and any(side % STRIDE or side < STRIDE for side in config.image_size):
+        raise UserError(f"--image_size is {' '.join(map(str, config.image_size))}; it must be a multiple of {STRIDE}, or auto.")
     if config.slices_per_volume != "auto" and not 0 < config.slices_per_volume <= config.batch_size:
         raise UserError(
             f"--slices_per_volume {config.slices_per_volume} is more than --batch_size {config.batch_size}, or less than 1; "

@@ -125,8 +125,8 @@ def read_content(path: Path) -> tuple[object, dict]:
         raise WeightsError(f"{path} is a folder; name the weight file in it.")
     if not path.is_file():
         raise WeightsError(
-            f"{path} is missing; train the stage that writes it, put a released file there, or name another (training: "
-            "--pretrained_path, --resnet_pretrained, --trans_pretrained, --start_from; evaluation: --weights)."
+            f"{path} is missing; train the stage that writes it, put a released file there, or give the path of another (flags "
+            "of scripts: --pretrained_path, --resnet_pretrained, --trans_pretrained, --start_from; of evaluations: --weights)."
         )
     try:
         with open(path, "rb") as file:

@@ -113,8 +113,9 @@ def test_a_memory_that_cannot_be_read_is_none(here, content):
 
 def test_a_memory_that_cannot_be_written_stops_nothing(here):
     listing = Listing("skip", 1, here / "nowhere" / "checked_files.json")
-    listing.find(found, "good")
+    assert listing.find(found, "good")
     listing.save()
+    assert not (here / "nowhere").exists()
 
 
 def missing():

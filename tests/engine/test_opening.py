@@ -46,11 +46,12 @@ def test_the_size_of_a_state_is_that_of_what_is_saved(tmp_path, name, moments):
     model[0].bias.requires_grad_(False)
     optimizer = make_optimizer(name, model, 1e-3, 0.0)
     bank = SimpleNamespace(table=torch.zeros(2, 10, 8, dtype=torch.float16), clusters=[])
-    state, of_model = state_size(model, optimizer, {"bank": bank, "frozen": nn.Linear(3, 3)}, world=3)
+    state, of_networks = state_size(model, optimizer, {"bank": bank, "frozen": nn.Linear(3, 3)}, world=3)
     model(torch.randn(4, 50)).sum().backward()
     optimizer.step()
     saved = [value for of in optimizer.state_dict()["state"].values() for value in of.values() if torch.is_tensor(value)]
     of_optimizer = sum(4 * value.numel() for value in saved if value.ndim)
-    assert of_model == sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    of_model = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    assert of_networks == of_model + 48  # stage 2 writes its frozen f_intra, too
     assert state == of_model + of_optimizer + 3 * 320 + 48
     assert of_optimizer == moments * 4 * (2000 + 80)

@@ -58,6 +58,11 @@ def test_another_network_is_told_from_other_weights(tmp_path):
     assert "against random-context" in only(like).sentence and "f_inter" not in only(like).sentence
 
 
+def test_what_pretrained_weights_are_worth_comes_before_random_ones_that_fail(tmp_path):
+    first, second = segmentation_verdicts([started(tmp_path, right=0.01), started(tmp_path, "a.pth")])
+    assert "from a.pth" in first.sentence and second.sentence == "Segmentation from random: fails on right (Dice 0.01)."
+
+
 def test_weights_are_those_of_a_stage_of_the_run_where_one_has_written_them(tmp_path):
     assert weights_of(started(tmp_path, "resnet_swav2D.pth"), [STAGE]) == "stage 1 (resnet_swav2D.pth)"
     assert weights_of(started(tmp_path, "other.pth"), [STAGE]) == "other.pth"
@@ -68,6 +73,8 @@ def test_every_class_of_every_start_is_in_the_table_and_those_not_found_are_mark
     starts = [started(tmp_path, f"{n}.pth", context=n == 0, right=0.04 if n == 3 else 0.06) for n in range(8)]
     text = downstream_tables([started(tmp_path), *starts], [STAGE])
     assert text.count("Dice of right ↑") == 2 and text.count("<td") == 9 * 6  # two tables, for more would not fit
+    of_five, of_four = (of.count("</th>") for of in text.split("</table>")[0:2])
+    assert of_five - of_four == 1  # and none with a single start
     assert text.count("▲ 0.04") == 1 and "▲ 0.06" not in text
     assert "3 volumes of 3 subjects, 1 seed; in brackets 95 % intervals by bootstrap over subjects, not over seeds" in text
     assert "No start from random weights has f_inter" in text

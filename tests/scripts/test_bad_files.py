@@ -119,6 +119,7 @@ def test_a_volume_of_which_only_the_part_that_is_read_is_air_is_no_bad_one(here)
     np.save(here / "clean/volumes/a/air.npy", volume)
     torch.save(torchvision.models.resnet18().state_dict(), here / "resnet_swav2D.pth")
     train("mask_swav_3D", here / "clean", "--pretrained_path", here, "--batch_size", "1", "--fit", "crop")
+    assert (here / "mask_swav.pth").is_file()
 
 
 @pytest.mark.slow
