@@ -7,7 +7,7 @@ import pytest
 import SimpleITK
 from pydicom.uid import RLELossless, generate_uid
 
-from benchmarks import fuzz
+from benchmarks import fuzz_files
 from datasets.dicom import images_of, pixels_of, same_locale, stacks_of
 from datasets.errors import DataError
 from tests.dicom_series import write_series
@@ -141,7 +141,7 @@ def test_a_header_that_was_cut_or_changed_is_one_sentence_without_its_words(tmp_
 
 
 def test_a_file_deflated_as_a_whole_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
-    (tmp_path / "1.dcm").write_bytes(fuzz.deflated_dicom(10**6))
+    (tmp_path / "1.dcm").write_bytes(fuzz_files.deflated_dicom(10**6))
     monkeypatch.setattr("pydicom.dcmread", lambda *_, **__: pytest.fail("unpacked"))
     with pytest.raises(DataError, match=r"1\.dcm .*deflated as a whole; save it uncompressed"):
         images_of(tmp_path / "1.dcm")

@@ -10,7 +10,7 @@ import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import fuzz
+from benchmarks import fuzz, fuzz_files
 from datasets.errors import DataError
 from datasets.reading import open_volume, read_image, volume_shape
 
@@ -152,24 +152,24 @@ def test_a_damaged_stream_that_holds_more_than_was_promised_is_refused(tmp_path)
 
 
 def test_a_picture_that_is_a_program_is_not_run(tmp_path):
-    (tmp_path / "a.png").write_bytes(fuzz.hostile_pictures()["program.png"])
+    (tmp_path / "a.png").write_bytes(fuzz_files.hostile_pictures()["program.png"])
     with pytest.raises(DataError, match="cannot identify"):
         read_image(tmp_path / "a.png")
 
 
 def test_a_picture_of_196_megapixels_in_200_kilobytes_is_refused(tmp_path):
-    (tmp_path / "a.png").write_bytes(fuzz.hostile_pictures()["megapixels.png"])
+    (tmp_path / "a.png").write_bytes(fuzz_files.hostile_pictures()["megapixels.png"])
     with pytest.raises(DataError, match="196000000 pixels"):
         read_image(tmp_path / "a.png")
 
 
 @pytest.fixture(scope="module")
 def whole():
-    return fuzz.valid_files(weights=False)
+    return fuzz_files.valid_files(weights=False)
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", fuzz.KINDS)
+@pytest.mark.parametrize("kind", fuzz_files.KINDS)
 def test_damaged_files_are_read_or_refused_with_a_sentence(tmp_path_factory, whole, kind):
     folder = tmp_path_factory.mktemp("damaged")
     (folder / "a.raw").write_bytes(bytes(420))
@@ -178,7 +178,7 @@ def test_damaged_files_are_read_or_refused_with_a_sentence(tmp_path_factory, who
     @given(st.integers(0, 2**63))
     def damage(seed):
         path = folder / f"b.{kind}"
-        path.write_bytes(fuzz.damaged(kind, whole[kind], random.Random(seed)))
+        path.write_bytes(fuzz_files.damaged(kind, whole[kind], random.Random(seed)))
         try:
             fuzz.read(path)
         except DataError as error:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import fuzz
+from benchmarks import fuzz_files
 from models.errors import WeightsError
 from models.pretrained import load_encoders
 from models.released import to_released
@@ -216,7 +216,7 @@ def test_what_is_missing_unexpected_or_of_another_shape_is_named(files, tmp_path
 
 
 def test_packed_tensors_are_refused_before_they_are_unpacked(tmp_path):
-    (tmp_path / "a.pth").write_bytes(fuzz.hostile_weights()["bomb.pth"])
+    (tmp_path / "a.pth").write_bytes(fuzz_files.hostile_weights()["bomb.pth"])
     with pytest.raises(WeightsError, match="packed tensors"):
         read_weights(tmp_path / "a.pth")
 
@@ -233,19 +233,19 @@ def test_what_a_file_says_of_itself_in_another_form_is_passed_over_or_refused(tm
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    fuzz.write_weight_files(folder)
-    return {kind: (folder / f"a.{kind}").read_bytes() for kind in fuzz.WEIGHTS}
+    fuzz_files.write_weight_files(folder)
+    return {kind: (folder / f"a.{kind}").read_bytes() for kind in fuzz_files.WEIGHTS}
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", fuzz.WEIGHTS)
+@pytest.mark.parametrize("kind", fuzz_files.WEIGHTS)
 def test_damaged_files_are_read_or_refused_with_a_sentence(tmp_path_factory, whole, kind):
     path = tmp_path_factory.mktemp("damaged") / f"b.{kind}"
 
     @settings(max_examples=50, deadline=None)
     @given(st.integers(0, 2**63))
     def damage(seed):
-        path.write_bytes(fuzz.damaged(kind, whole[kind], random.Random(seed)))
+        path.write_bytes(fuzz_files.damaged(kind, whole[kind], random.Random(seed)))
         try:
             read_weights(path)
         except WeightsError as error:
