@@ -101,8 +101,8 @@ def simpleitk_loop(root: Path, out: Path) -> None:
             image = reader.Execute()
         else:
             image = SimpleITK.ReadImage(str(path))
-        voxels = SimpleITK.GetArrayViewFromImage(SimpleITK.DICOMOrient(image, "LPS"))
-        np.save(out / "a" / f"{path.name}.npy", np.moveaxis(voxels, 0, -1))
+        turned = SimpleITK.DICOMOrient(image, "LPS")  # named: a view does not keep its image alive
+        np.save(out / "a" / f"{path.name}.npy", np.moveaxis(SimpleITK.GetArrayViewFromImage(turned), 0, -1))
 
 
 if __name__ == "__main__":

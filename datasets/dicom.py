@@ -257,6 +257,8 @@ def _stack(images: list[Image]) -> Stack:
 def pixels_of(images: Iterable[Image]) -> tuple[np.ndarray, float, float]:
     """(H, W, C) as stored, slope and intercept; already applied, and 1 and 0, where they differ between images.
 
+    In memory slice follows slice, as in the files: interleaved here and parted when written, they took a quarter longer.
+
     Raises `DataError` for pixels that cannot be decoded.
     """
     images, files, slices = list(images), {}, []
@@ -271,8 +273,9 @@ def pixels_of(images: Iterable[Image]) -> tuple[np.ndarray, float, float]:
             raise DataError(f"{image.path} cannot be decoded (its pixels are damaged); replace or remove it.") from None
     scales = {(slope, intercept) for _, slope, intercept in slices}
     if len(scales) == 1:
-        return np.stack([pixels for pixels, _, _ in slices], -1), *scales.pop()
-    return np.stack([(pixels * slope + intercept).astype(np.float32) for pixels, slope, intercept in slices], -1), 1.0, 0.0
+        return np.moveaxis(np.stack([pixels for pixels, _, _ in slices]), 0, -1), *scales.pop()
+    applied = [(pixels * slope + intercept).astype(np.float32) for pixels, slope, intercept in slices]
+    return np.moveaxis(np.stack(applied), 0, -1), 1.0, 0.0
 
 
 def _frame(decoded: tuple[np.ndarray, bool], image: Image) -> tuple[np.ndarray, float, float]:
