@@ -23,6 +23,7 @@ import torch
 from datasets.classification import Shown, targets_of
 from datasets.classified import dealt, drawn_in_each_class, find_classified, missing_classes
 from datasets.files import Item, subject_of
+from datasets.subject_splits import in_words
 from engine.classification_report import Predictions, show, write_report
 from engine.classification_scores import reliability, scores_of
 from engine.config import FinetuneConfig
@@ -88,11 +89,13 @@ def fine_tune(config: ClassificationConfig) -> tuple[Classifier, tuple[str, ...]
     what = "volumes" if config.data_path else "images"
     files = run.find(find_classified, config.data_path or config.image_path, what == "volumes", config.labels, config.columns)
     data = dealt(files)
-    refuse_empty({split: getattr(data, split) for split in ("train", "valid", "test")}, config.evaluate)
+    files_of = {split: getattr(data, split) for split in ("train", "valid", "test")}
+    refuse_empty(files_of, config.evaluate)
     if config.keep == "best" and not has_classes(data.valid):
         run.say("warning: the validation split has not two classes: the weights of the last epoch are kept, best or not.")
     run.say(*(f"warning: {sentence}" for sentence in missing_classes(data)))
     learned = drawn_in_each_class(data.train, config.labelled, config.seed)
+    run.say(in_words(learned, files_of, what.removesuffix("s")))
     encoders = start_weights(config, run, what)
     shown = as_trained(config, encoders, what)
     dealt_out = {"batch_size": config.batch_size, "workers": config.workers, "rank": run.rank, "world": run.world}

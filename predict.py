@@ -8,6 +8,7 @@ Writes   <output>/<name>.nii.gz for each volume; or <output>/predictions.csv: cl
 Run      python predict.py --weights weights/segmentation.pth --data_path SCANS --output PREDICTIONS
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -32,6 +33,7 @@ from engine.errors import UserError, speaking_to_people
 from engine.listing import Listing, told
 from engine.processes import autocast, computing_dtype, to_device
 from engine.results import write_rows
+from engine.words import counted
 from models.classifier import load_classifier
 from models.detector import rebuilt
 from models.downstream import DownstreamWeights, read_downstream
@@ -67,6 +69,7 @@ def main(config: PredictionConfig) -> None:
 def segment(weights: DownstreamWeights, config: PredictionConfig, listing: Listing) -> None:
     """A label map for each volume."""
     model, label_map = load_unet(weights), LabelMap.from_words(weights.about["classes"], weights.about["class_names"])
+    print(in_words(weights, label_map.names))
     channel = weights.about.get("channel", "none") if config.channel == "trained" else config.channel
     which = config.image_pattern, "", "", False, "", None if channel == "none" else channel
     cases = listing.find(find_cases, wanted(config, "data_path"), *which)
@@ -92,11 +95,12 @@ def segment(weights: DownstreamWeights, config: PredictionConfig, listing: Listi
 def classify(weights: DownstreamWeights, config: PredictionConfig, listing: Listing) -> None:
     """A row for each file: its class, and the probability of each."""
     model, shown = load_classifier(weights), Shown(**weights.about["shown"])
+    classes = weights.about["classes"]
+    print(in_words(weights, classes))
     what = (find_volumes, "data_path") if shown.what == "volumes" else (find_images, "image_path")
     items = listing.find(what[0], wanted(config, what[1]), SPLITS)
     device, dtype = machine(config)
     model.to(device)
-    classes = weights.about["classes"]
 
     def rows():
         for batch in tqdm(shown.judged_on(items, config.batch_size, config.workers), "classifying", unit="batch"):
@@ -111,6 +115,7 @@ def classify(weights: DownstreamWeights, config: PredictionConfig, listing: List
 def detect(weights: DownstreamWeights, config: PredictionConfig, listing: Listing) -> None:
     """A row for each box that is found, in pixels of the picture, best first within a picture."""
     model, about = rebuilt(weights), weights.about
+    print(in_words(weights, about["findings"]))
     pictures = BoxDataset(
         listing.find(unboxed, wanted(config, "image_path")), about["findings"], about["side"],
         whole_range=about["normalise"] == "imagenet",
@@ -129,6 +134,13 @@ def detect(weights: DownstreamWeights, config: PredictionConfig, listing: Listin
                     yield [pictures.items[index].name, about["findings"][label - 1], f"{score:.4f}", *place]
 
     write_predictions(config, ["path", "finding", "score", *"xywh"], rows())
+
+
+def in_words(weights: DownstreamWeights, names: Sequence[str]) -> str:
+    """Which network this is. names: of what it tells apart."""
+    return (
+        f"{weights.path}: {weights.task}, {', '.join(map(str, names))}; after {counted(weights.about.get('step', 0), 'step')}."
+    )
 
 
 def wanted(config: PredictionConfig, flag: str) -> str:

@@ -92,7 +92,12 @@ def test_label_maps_that_are_there_are_made_again_on_request_alone(here, capsys)
     Path("out/c3_image.nii.gz").unlink()
     before = Path("out/c0_image.nii.gz").stat().st_mtime_ns
     predicted("--weights", "weights/segmentation.pth", "--data_path", "scans")
-    assert "4 of 5 are there already" in capsys.readouterr().out and Path("out/c3_image.nii.gz").exists()
+    said = capsys.readouterr().out
+    assert (
+        "4 of 5 are there already" in said
+        and "weights/segmentation.pth: segmentation, 205; after 1 step." in said
+        and Path("out/c3_image.nii.gz").exists()
+    )
     assert Path("out/c0_image.nii.gz").stat().st_mtime_ns == before
     predicted("--weights", "weights/segmentation.pth", "--data_path", "scans", "--overwrite")
     assert Path("out/c0_image.nii.gz").stat().st_mtime_ns > before
