@@ -19,6 +19,9 @@ from matplotlib.patheffects import Normal, Stroke
 COLOURS = ("#56b4e9", "#e69f00", "#cc79a7", "#f0e442", "#009e73", "#d55e00")
 BACK, TEXT = "#14171b", "#e8eaee"  # as the pictures are, so that they do not lie in a glaring frame
 FILL, LINE, HALO = 0.4, 1.6, [Stroke(linewidth=3.2, foreground="black"), Normal()]
+DARK = {key: BACK for key in ("figure.facecolor", "axes.facecolor")} | {
+    key: TEXT for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+}
 TITLE = 46  # letters of a line above a picture
 
 
@@ -53,19 +56,21 @@ def reliability_diagrams(path: Path, panels: dict[str, tuple[np.ndarray, np.ndar
 
     panels: of each bin the mean confidence and the share of right answers, NaN where it is empty, and its number of cases (b,).
     """
-    figure, axes = pyplot.subplots(
-        2, len(panels), figsize=(4.2 * len(panels), 5), squeeze=False, layout="constrained", sharex=True, height_ratios=(3, 1)
-    )
-    for (above, below), (name, (confidence, share, many)) in zip(axes.T, panels.items()):
-        held = many > 0
-        above.plot([0, 1], [0, 1], color="0.6", linestyle="dashed", label="calibrated")
-        above.plot(confidence[held], share[held], color="#0072b2", marker="o", label="answers")
-        above.set(title=name, ylabel="share right", xlim=(0, 1), ylim=(0, 1.02))
-        above.legend(loc="upper left", frameon=False)
-        below.bar((np.arange(len(many)) + 0.5) / len(many), many, 0.9 / len(many), color="0.6")
-        below.set(xlabel="confidence", ylabel="cases")
-    figure.suptitle(title)
-    _save(figure, path)
+    count = len(panels)
+    with pyplot.rc_context(DARK):
+        figure, axes = pyplot.subplots(
+            2, count, figsize=(4.2 * count, 5), squeeze=False, layout="constrained", sharex=True, height_ratios=(3, 1)
+        )
+        for (above, below), (name, (confidence, share, many)) in zip(axes.T, panels.items()):
+            held = many > 0
+            above.plot([0, 1], [0, 1], color="0.6", linestyle="dashed", label="calibrated")
+            above.plot(confidence[held], share[held], color=COLOURS[0], marker="o", label="answers")
+            above.set(title=name, ylabel="share right", xlim=(0, 1), ylim=(0, 1.02))
+            above.legend(loc="upper left", frameon=False)
+            below.bar((np.arange(len(many)) + 0.5) / len(many), many, 0.9 / len(many), color="0.6")
+            below.set(xlabel="confidence", ylabel="cases")
+        figure.suptitle(title)
+        _save(figure, path)
 
 
 def fullest_slice(truth: np.ndarray, predicted: np.ndarray) -> int:

@@ -86,3 +86,4 @@ def test_reliability_is_drawn_also_where_bins_are_empty(tmp_path):
     reliability_diagrams(tmp_path / "two.png", {**panels, "seed 2": panels["seed 1"]}, "test")
     one, two = (Image.open(tmp_path / f"{name}.png") for name in ("one", "two"))
     assert two.size[0] > 1.8 * one.size[0] and two.size[1] == one.size[1]
+    assert pixels_of(tmp_path / "one.png", BACK) > 0.5 * one.size[0] * one.size[1]  # as the other pictures of results
