@@ -98,8 +98,7 @@ class Loader(DataLoader):
                     Loader.waited_for = None
                 yield batch
         except (RuntimeError, OSError, EOFError) as error:
-            if self._own():  # of a batch that was sent the tensors are fetched from its process, which may be gone just now
-                wait([child.sentinel for child in self._own()], timeout=1)
+            self._await_ending()
             if not self._dead() and "DataLoader worker (pid" not in str(error):
                 raise
             raise DataError(self._what_happened()) from None
@@ -108,6 +107,14 @@ class Loader(DataLoader):
         """Raises `DataError` when a process is gone."""
         if self._dead():
             raise DataError(self._what_happened())
+
+    def _await_ending(self) -> None:
+        """Of a batch that was sent the tensors are fetched from its process, which may be about to end just now."""
+        own = self._own()
+        ended = wait([child.sentinel for child in own], timeout=1) if own else []
+        for child in own:
+            if child.sentinel in ended:
+                child.join()  # its pipe is closed a moment before the system knows how it ended
 
     def _own(self) -> list:
         return [child for child in self.children if child.pid in self.reading[::2]]

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -115,6 +116,20 @@ def test_a_batch_whose_process_ends_before_its_tensors_are_fetched_is_told_as_su
             next(batches)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+
+
+def test_a_process_whose_pipe_is_closed_before_the_system_knows_its_end_is_told_as_such(monkeypatch):
+    batches = iter(once_loader(Files({}), list, batch_size=1, workers=1))
+    next(batches)
+
+    def ending(of_iterator, *about, **how):
+        threading.Timer(0.3, os.kill, (of_iterator._workers[0].pid, signal.SIGKILL)).start()
+        raise ConnectionResetError("Connection reset by peer")
+
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter, "_try_get_data", ending)
+    monkeypatch.setattr("datasets.loader.wait", lambda sentinels, timeout: sentinels)
+    with pytest.raises(DataError, match=r"was ended \(SIGKILL\)"):
+        next(batches)
 
 
 def test_an_error_of_reading_that_no_process_died_of_stays_what_it_is(monkeypatch):
