@@ -23,7 +23,7 @@ import torch
 from datasets.classification import Shown, targets_of
 from datasets.classified import dealt, drawn_in_each_class, find_classified, missing_classes
 from datasets.files import Item, subject_of
-from datasets.subject_splits import in_words
+from datasets.subject_splits import splits_in_words
 from engine.classification_report import Predictions, show, write_report
 from engine.classification_scores import reliability, scores_of
 from engine.config import FinetuneConfig
@@ -95,7 +95,7 @@ def fine_tune(config: ClassificationConfig) -> tuple[Classifier, tuple[str, ...]
         run.say("warning: the validation split has not two classes: the weights of the last epoch are kept, best or not.")
     run.say(*(f"warning: {sentence}" for sentence in missing_classes(data)))
     learned = drawn_in_each_class(data.train, config.labelled, config.seed)
-    run.say(in_words(learned, files_of, what.removesuffix("s")))
+    run.say(splits_in_words(learned, files_of, what.removesuffix("s")))
     encoders = start_weights(config, run, what)
     shown = as_trained(config, encoders, what)
     dealt_out = {"batch_size": config.batch_size, "workers": config.workers, "rank": run.rank, "world": run.world}

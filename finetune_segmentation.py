@@ -22,7 +22,7 @@ from datasets.plane import size_for, taken_back
 from datasets.scans import read_label, read_scan, scan_shape
 from datasets.segmentation import ScatteredSlices, WholeCases, collate_scattered, collate_whole
 from datasets.segmentation_views import labelled_view, whole_view
-from datasets.subject_splits import drawn_subjects, in_words
+from datasets.subject_splits import drawn_subjects, splits_in_words
 from engine.config import FinetuneConfig
 from engine.finetuning import Best, judged_splits, refuse_empty, refuse_one_value, runs_of
 from engine.pictures import fullest_slice, outlines
@@ -81,7 +81,7 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
     run = start(config, __file__)
     split, label_map = labelled_cases(config, run)
     learned = drawn_subjects(split["train"], config.labelled, config.seed)
-    run.say(in_words(learned, split, "volume"))
+    run.say(splits_in_words(learned, split, "volume"))
 
     path, resnet = (run.input(name) if name else "" for name in (config.start_from, config.resnet_pretrained))
     made_of = config.arch, config.d_model, config.context, config.sampling

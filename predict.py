@@ -33,7 +33,6 @@ from engine.errors import UserError, speaking_to_people
 from engine.listing import Listing, told
 from engine.processes import autocast, computing_dtype, to_device
 from engine.results import write_rows
-from engine.words import counted
 from models.classifier import load_classifier
 from models.detector import rebuilt
 from models.downstream import DownstreamWeights, read_downstream
@@ -69,7 +68,7 @@ def main(config: PredictionConfig) -> None:
 def segment(weights: DownstreamWeights, config: PredictionConfig, listing: Listing) -> None:
     """A label map for each volume."""
     model, label_map = load_unet(weights), LabelMap.from_words(weights.about["classes"], weights.about["class_names"])
-    print(in_words(weights, label_map.names))
+    print(network_in_words(weights, label_map.names))
     channel = weights.about.get("channel", "none") if config.channel == "trained" else config.channel
     which = config.image_pattern, "", "", False, "", None if channel == "none" else channel
     cases = listing.find(find_cases, wanted(config, "data_path"), *which)
@@ -96,7 +95,7 @@ def classify(weights: DownstreamWeights, config: PredictionConfig, listing: List
     """A row for each file: its class, and the probability of each."""
     model, shown = load_classifier(weights), Shown(**weights.about["shown"])
     classes = weights.about["classes"]
-    print(in_words(weights, classes))
+    print(network_in_words(weights, classes))
     what = (find_volumes, "data_path") if shown.what == "volumes" else (find_images, "image_path")
     items = listing.find(what[0], wanted(config, what[1]), SPLITS)
     device, dtype = machine(config)
@@ -115,7 +114,7 @@ def classify(weights: DownstreamWeights, config: PredictionConfig, listing: List
 def detect(weights: DownstreamWeights, config: PredictionConfig, listing: Listing) -> None:
     """A row for each box that is found, in pixels of the picture, best first within a picture."""
     model, about = rebuilt(weights), weights.about
-    print(in_words(weights, about["findings"]))
+    print(network_in_words(weights, about["findings"]))
     pictures = BoxDataset(
         listing.find(unboxed, wanted(config, "image_path")), about["findings"], about["side"],
         whole_range=about["normalise"] == "imagenet",
@@ -136,11 +135,9 @@ def detect(weights: DownstreamWeights, config: PredictionConfig, listing: Listin
     write_predictions(config, ["path", "finding", "score", *"xywh"], rows())
 
 
-def in_words(weights: DownstreamWeights, names: Sequence[str]) -> str:
+def network_in_words(weights: DownstreamWeights, names: Sequence[str]) -> str:
     """Which network this is. names: of what it tells apart."""
-    return (
-        f"{weights.path}: {weights.task}, {', '.join(map(str, names))}; after {counted(weights.about.get('step', 0), 'step')}."
-    )
+    return f"{weights.path}: {weights.task} of {', '.join(map(str, names))}."
 
 
 def wanted(config: PredictionConfig, flag: str) -> str:

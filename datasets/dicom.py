@@ -257,7 +257,7 @@ def _stack(images: list[Image]) -> Stack:
 def pixels_of(images: Iterable[Image]) -> tuple[np.ndarray, float, float]:
     """(H, W, C) as stored, slope and intercept; already applied, and 1 and 0, where they differ between images.
 
-    In memory slice follows slice, as in the files: interleaved here and parted when written, they took a quarter longer.
+    In memory slice follows slice, as in the files: interleaved here and parted when written, they took a third longer.
 
     Raises `DataError` for pixels that cannot be decoded.
     """

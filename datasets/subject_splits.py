@@ -96,14 +96,14 @@ def drawn_subjects(items: Sequence[Kind], count: int, seed: int, whose: str = ""
     return [item for item in items if subject_of(item) in chosen]
 
 
-def in_words(learned: Sequence, files_of: dict[str, Sequence], what: str) -> str:
+def splits_in_words(learned: Sequence, files_of: dict[str, Sequence], what: str) -> str:
     """How many files and subjects learn, validate and test. learned: those drawn from `files_of["train"]`; what: a file is."""
-    drawn = f", drawn from {_people(files_of['train'], what)}" if len(learned) < len(files_of["train"]) else ""
-    others = [f"{name}: {_people(files_of[name], what)}" for name in ("valid", "test") if files_of[name]]
-    return f"{'; '.join([f'train: {_people(learned, what)}{drawn}', *others])}."
+    drawn = f", drawn from {_counted(files_of['train'], what)}" if len(learned) < len(files_of["train"]) else ""
+    others = [f"{name}: {_counted(files_of[name], what)}" for name in ("valid", "test") if files_of[name]]
+    return f"{'; '.join([f'train: {_counted(learned, what)}{drawn}', *others])}."
 
 
-def _people(files: Sequence, what: str) -> str:
+def _counted(files: Sequence, what: str) -> str:
     subjects = len({subject_of(file) for file in files})
     said = f"{len(files)} {what}{'s' * (len(files) != 1)}"
     return said if subjects == len(files) else f"{said} of {subjects} subject{'s' * (subjects != 1)}"

@@ -25,6 +25,7 @@ DARK = {key: BACK for key in ("figure.facecolor", "axes.facecolor")} | {
 TITLE = 46  # letters of a line above a picture
 
 
+@pyplot.rc_context(DARK)
 def outlines(
     path: Path, panels: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], title: str, names: Sequence[str] = ()
 ) -> None:
@@ -33,9 +34,7 @@ def outlines(
     truth, prediction: label maps, 0 is the background. Each class has a colour, in which truth is filled and prediction a line.
     names: of the classes 1, 2, …
     """
-    figure, axes = pyplot.subplots(
-        1, len(panels), figsize=(3.4 * len(panels), 4.8), squeeze=False, layout="constrained", facecolor=BACK
-    )
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(3.4 * len(panels), 4.8), squeeze=False, layout="constrained")
     for axis, (name, (image, truth, predicted)) in zip(axes[0], panels.items()):
         shown = fullest_slice(truth, predicted)
         low, high = np.percentile(image, (0.5, 99.5))
@@ -45,32 +44,32 @@ def outlines(
             axis.plot(*line.T, color=_colour(number), linewidth=LINE, path_effects=HALO)
         told = "\n".join([*wrap(name, TITLE), f"slice {shown + 1} of {image.shape[2]}"])
         axis.set(xticks=[], yticks=[])
-        axis.set_title(told, fontsize=9, color=TEXT)
+        axis.set_title(told, fontsize=9)
     _legend(figure, names)
-    figure.suptitle(title, fontsize=11, color=TEXT)
+    figure.suptitle(title, fontsize=11)
     _save(figure, path)
 
 
+@pyplot.rc_context(DARK)
 def reliability_diagrams(path: Path, panels: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], title: str) -> None:
     """One panel for each name: how often answers were right against how sure they were; below, how many there are.
 
     panels: of each bin the mean confidence and the share of right answers, NaN where it is empty, and its number of cases (b,).
     """
     count = len(panels)
-    with pyplot.rc_context(DARK):
-        figure, axes = pyplot.subplots(
-            2, count, figsize=(4.2 * count, 5), squeeze=False, layout="constrained", sharex=True, height_ratios=(3, 1)
-        )
-        for (above, below), (name, (confidence, share, many)) in zip(axes.T, panels.items()):
-            held = many > 0
-            above.plot([0, 1], [0, 1], color="0.6", linestyle="dashed", label="calibrated")
-            above.plot(confidence[held], share[held], color=COLOURS[0], marker="o", label="answers")
-            above.set(title=name, ylabel="share right", xlim=(0, 1), ylim=(0, 1.02))
-            above.legend(loc="upper left", frameon=False)
-            below.bar((np.arange(len(many)) + 0.5) / len(many), many, 0.9 / len(many), color="0.6")
-            below.set(xlabel="confidence", ylabel="cases")
-        figure.suptitle(title)
-        _save(figure, path)
+    figure, axes = pyplot.subplots(
+        2, count, figsize=(4.2 * count, 5), squeeze=False, layout="constrained", sharex=True, height_ratios=(3, 1)
+    )
+    for (above, below), (name, (confidence, share, many)) in zip(axes.T, panels.items()):
+        held = many > 0
+        above.plot([0, 1], [0, 1], color="0.6", linestyle="dashed", label="calibrated")
+        above.plot(confidence[held], share[held], color=COLOURS[0], marker="o", label="answers")
+        above.set(title=name, ylabel="share right", xlim=(0, 1), ylim=(0, 1.02))
+        above.legend(loc="upper left", frameon=False)
+        below.bar((np.arange(len(many)) + 0.5) / len(many), many, 0.9 / len(many), color="0.6")
+        below.set(xlabel="confidence", ylabel="cases")
+    figure.suptitle(title)
+    _save(figure, path)
 
 
 def fullest_slice(truth: np.ndarray, predicted: np.ndarray) -> int:
@@ -104,9 +103,7 @@ def _legend(figure, names: Sequence[str]) -> None:
     """How truth and prediction are drawn, and which colour is which class."""
     handles = [Patch(color="0.6", alpha=0.7, label="filled: truth"), Line2D([], [], color="0.8", label="line: prediction")]
     handles += [Patch(color=_colour(number), label=name.replace("_", " ")) for number, name in enumerate(names, 1)]
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=5, fontsize=9, frameon=False, labelcolor=TEXT, handlelength=1.6
-    )
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=9, frameon=False, handlelength=1.6)
 
 
 def _save(figure, path: Path) -> None:

@@ -1,5 +1,6 @@
 import locale
 import random
+from dataclasses import replace
 
 import numpy as np
 import pydicom
@@ -69,6 +70,16 @@ def test_compressed_pixels_are_those_that_were_compressed(tmp_path, kind):
     pixels, slope, intercept = pixels_of(stack.images)
     assert np.array_equal(pixels * slope + intercept, voxels_of())
     assert locale.setlocale(locale.LC_ALL) == before
+
+
+def test_slices_whose_slopes_differ_are_applied_and_slices_follow_one_another_in_memory(tmp_path):
+    write_series(tmp_path, voxels_of(), AFFINE)
+    (stack,), _, _ = stacks(tmp_path)
+    alike, _, _ = pixels_of(stack.images)
+    scaled = [replace(image, slope=1.0 + number) for number, image in enumerate(stack.images)]
+    applied, slope, intercept = pixels_of(scaled)
+    assert np.array_equal(applied, alike * np.arange(1.0, 1 + len(scaled))) and (slope, intercept) == (1, 0)
+    assert all(np.moveaxis(pixels, 2, 0).flags.c_contiguous for pixels in (alike, applied))
 
 
 def test_series_in_one_folder_are_told_apart_and_twins_counted_once(tmp_path):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets.errors import DataError
-from datasets.subject_splits import drawn_subjects, in_words, with_splits
+from datasets.subject_splits import drawn_subjects, splits_in_words, with_splits
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def test_few_subjects_are_drawn_by_the_seed_and_fewer_are_a_part_of_more():
 
 def test_files_and_their_subjects_are_counted_as_are_those_that_were_drawn_from_them():
     files_of = {"train": people(3), "valid": [Thing("alone"), Thing("other")], "test": []}
-    assert in_words(people(1), files_of, "volume") == (
+    assert splits_in_words(people(1), files_of, "volume") == (
         "train: 2 volumes of 1 subject, drawn from 6 volumes of 3 subjects; valid: 2 volumes."
     )
-    assert in_words(files_of["train"], files_of, "image") == "train: 6 images of 3 subjects; valid: 2 images."
+    assert splits_in_words(files_of["train"], files_of, "image") == "train: 6 images of 3 subjects; valid: 2 images."

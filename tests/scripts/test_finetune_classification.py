@@ -70,8 +70,9 @@ def stage3(folder):
     return state
 
 
-def test_images_are_learned_and_the_file_predicts_what_was_judged(data, here):
+def test_images_are_learned_and_the_file_predicts_what_was_judged(data, here, capsys):
     tune(*images(data), "--epochs", 2, "--score_every", 1)
+    assert "train: 12 images; valid: " in capsys.readouterr().out
     results = json.loads(Path("runs/finetune_classification/results.json").read_text(encoding="utf-8"))
     assert list(results) == ["valid"] and all("valid_auc" in epoch for epoch in epochs())
     assert len(events("runs/finetune_classification").Images("views")) == 2

@@ -62,10 +62,12 @@ def test_discs_are_learned_and_judged_by_the_volume(here):
     assert about["classes"] == ["5", "9"] and about["image_size"] == [32, 32] and about["network"]["arch"] == "resnet18"
 
 
-def test_seeds_are_runs_of_their_own_with_one_mean(here):
+def test_seeds_are_runs_of_their_own_with_one_mean(here, capsys):
     fine_tune("--seeds", "1", "2", "--labelled", "2", "--evaluate", "valid", "--context")
     of_valid = results()["valid"]
     assert of_valid["seeds"] == [1, 2] and of_valid["mean"]["dice"]["seeds"].keys() == {"1", "2"}
+    said = capsys.readouterr().out
+    assert said.count("train: 4 volumes of 2 subjects, drawn from ") == 2 and "; valid: 2 volumes of 1 subject; test: " in said
     assert Path("weights/segmentation-1.pth").exists() and Path("runs/finetune_segmentation/seed-2/metrics.jsonl").exists()
 
 
