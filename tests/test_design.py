@@ -50,3 +50,8 @@ def test_samples_in_git_are_at_most_10_megabytes():
     )
     files = [ROOT / name for name in tracked.stdout.split("\0") if name]
     assert sum(path.stat().st_size for path in files) < 10e6
+
+
+def test_folders_of_tests_are_packages_so_that_files_of_two_may_share_a_name():
+    folders = {path.parent for path in (ROOT / "tests").rglob("test_*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []

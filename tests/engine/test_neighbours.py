@@ -3,7 +3,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
-from test_probes import clusters
 
 from engine.neighbours import (
     held_out_share,
@@ -13,6 +12,7 @@ from engine.neighbours import (
     same_label_shares,
     similarities,
 )  # fmt: skip
+from tests.engine.test_probes import clusters
 
 
 def test_knn_equals_scikit_learns_where_subjects_are_files():

@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pytest
-from test_segmentation_report import cases as scored_cases
 
 from engine.report_downstream import downstream_tables
 from engine.report_starts import segmentation_verdicts, weights_of
@@ -9,6 +8,7 @@ from engine.report_words import DOUBTFUL, GOOD
 from engine.results import write_rows
 from engine.run_record import StageRecord
 from engine.segmentation_report import COLUMNS, write_report
+from tests.engine.test_segmentation_report import cases as scored_cases
 
 STAGE = StageRecord(Path("r/ssl_swav_2D"), "ssl_swav_2D", {"checkpoint_name": "resnet_swav2D.pth"})
 

@@ -1,9 +1,10 @@
 """Starts two gloo processes once for all tests of this folder; each test asserts on its part of what they computed."""
 
-import loss_processes
 import pytest
 import torch
 import torch.multiprocessing as mp
+
+from tests.losses import loss_processes
 
 
 @pytest.fixture(scope="session")

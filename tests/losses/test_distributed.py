@@ -1,8 +1,8 @@
 import pytest
 import torch
-from loss_processes import ROWS, SHARES, draw
 
 from losses.distributed import all_sum, gather_rows, global_mean, rank, world_size
+from tests.losses.loss_processes import ROWS, SHARES, draw
 
 
 def test_without_a_group_there_is_one_process():

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from loss_processes import SHARES
+
+from tests.losses.loss_processes import SHARES
 
 shares = pytest.mark.parametrize("share", SHARES)
 

@@ -3,9 +3,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_processes import ROWS, SHARES, draw
 
 from losses.sinkhorn import sinkhorn
+from tests.losses.loss_processes import ROWS, SHARES, draw
 
 
 def plain_sinkhorn(scores: np.ndarray, epsilon: float, iterations: int) -> np.ndarray:

@@ -16,10 +16,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from six_scripts import COMMON, script_flags
-
 import engine.run
 from engine.config import parse
+from tests.scripts.six_scripts import COMMON, script_flags
 
 READING = (
     "_local_scalar_dense",

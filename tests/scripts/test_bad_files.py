@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from conftest import make_data, run
 from PIL import Image
-from six_scripts import script_flags
 
 from datasets.draws import keys, permutation
 from datasets.files import find_volumes
@@ -20,6 +18,8 @@ from engine.config import Config, parse
 from engine.errors import UserError
 from engine.run import start
 from models.weight_files import read_weights
+from tests.scripts.conftest import make_data, run
+from tests.scripts.six_scripts import script_flags
 
 COMMON = "--arch resnet18 --precision fp32 --warmup_epochs 0 --base_lr 1e-3 --epochs 1 --workers 0".split()
 BAD_VOLUMES = {

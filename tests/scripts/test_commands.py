@@ -4,10 +4,10 @@ import json
 import re
 
 import pytest
-from conftest import ROOT, run
 
 from datasets.make_samples import Samples
 from datasets.make_samples import main as make_samples
+from tests.scripts.conftest import ROOT, run
 
 pytestmark = pytest.mark.slow
 SMALL = "--arch resnet18 --epochs 1 --workers 0 --target_shape 8 24 24 --batch_size 4".split()

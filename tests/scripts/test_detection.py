@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import events, run
 from PIL import Image
-from test_errors import refused
 from torchvision.models import resnet18
 
 import finetune_detection
@@ -17,6 +15,8 @@ from engine.config import parse, preset_file
 from finetune_detection import DetectionConfig, main
 from models.detector import BACKBONE, make_detector, rebuilt
 from models.downstream import read_downstream
+from tests.scripts.conftest import events, run
+from tests.scripts.test_errors import refused
 
 SCRIPT = Path(__file__).parents[2] / "finetune_detection.py"
 SMALL = "--arch resnet18 --side 64 --proposals 32 --batch_size 4 --workers 0 --precision fp32 --warmup_epochs 0".split()

@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import events
-from six_scripts import script_flags
 
 import mask_swav_3D
 import ssl_deepcluster_3D
@@ -15,6 +13,8 @@ from datasets.files import find_volumes, thinned
 from engine.config import parse
 from engine.logbook import OF_THE_MACHINE
 from engine.showing import GAP
+from tests.scripts.conftest import events
+from tests.scripts.six_scripts import script_flags
 
 COMMON = "--arch resnet18 --precision fp32 --warmup_epochs 0 --base_lr 1e-3 --workers 0".split()
 

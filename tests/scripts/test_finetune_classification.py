@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from conftest import ROOT, events, run, write_labels
 
 from datasets import luna16
 from datasets.classification import Shown
@@ -22,6 +21,7 @@ from models.classifier import load_classifier
 from models.downstream import read_downstream
 from models.pretrained import random_encoders
 from tests import released_files
+from tests.scripts.conftest import ROOT, events, run, write_labels
 
 SMALL = "--arch resnet18 --d_model 32 --precision fp32 --workers 0 --image_size 24 --target_shape 8 24 24 --epochs 1".split()
 SMALL += "--batch_size 4 --evaluate valid".split()

@@ -8,7 +8,6 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from conftest import events, run
 
 import finetune_segmentation
 import prepare_data
@@ -16,6 +15,7 @@ from engine.config import parse
 from engine.errors import UserError
 from finetune_segmentation import SegmentationConfig
 from models.downstream import read_downstream
+from tests.scripts.conftest import events, run
 
 ROOT = Path(finetune_segmentation.__file__).parent
 SMALL = "--arch resnet18 --d_model 32 --precision fp32 --workers 0 --image_size 32 32 --base_lr 3e-3".split()

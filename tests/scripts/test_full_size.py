@@ -7,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, environment
 
 from datasets.files import find_volumes
 from datasets.views import plain_view
 from datasets.volumes import VolumeDataset, collate_volumes
+from tests.scripts.conftest import ROOT, environment
 
 pytestmark = pytest.mark.slow
 SHAPE = (64, 128, 128)

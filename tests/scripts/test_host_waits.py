@@ -2,7 +2,8 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import run
+
+from tests.scripts.conftest import run
 
 
 @pytest.mark.slow

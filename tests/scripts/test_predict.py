@@ -7,7 +7,6 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from conftest import make_data, write_labels
 
 import finetune_classification
 import finetune_detection
@@ -16,6 +15,7 @@ import predict
 from engine.config import parse
 from engine.errors import UserError, speaking_to_people
 from models.errors import WeightsError
+from tests.scripts.conftest import make_data, write_labels
 
 RUN = "--arch resnet18 --precision fp32 --workers 0 --epochs 1 --evaluate none --keep last".split()
 AFFINE = np.array([[0, -0.9, 0.1, 12], [1.1, 0, 0, -40], [0, 0.1, 2.5, 7], [0, 0, 0, 1.0]])

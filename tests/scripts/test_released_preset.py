@@ -6,8 +6,18 @@ from types import SimpleNamespace
 import deformable_attention.deformable_attention_1d as library
 import pytest
 import torch
-from conftest import make_data
-from published_steps import (
+
+from datasets.draws import keys
+from datasets.views import mask_draws, two_views
+from engine import checkpoint
+from engine.config import parse
+from engine.run import Run
+from losses.kmeans import first_rows
+from losses.masked import draw_mask
+from models.pretrained import load_encoders
+from tests import reference_recipe as recipe
+from tests.scripts.conftest import make_data
+from tests.scripts.published_steps import (
     JointNetwork,
     LarcSgd,
     MaskedModel,
@@ -21,16 +31,6 @@ from published_steps import (
     sample_as_0_0_18,
     swav_step,
 )
-
-from datasets.draws import keys
-from datasets.views import mask_draws, two_views
-from engine import checkpoint
-from engine.config import parse
-from engine.run import Run
-from losses.kmeans import first_rows
-from losses.masked import draw_mask
-from models.pretrained import load_encoders
-from tests import reference_recipe as recipe
 
 SLICES, DIM, RATIO, LR, WARMUP, EPOCHS, FROZEN, SEED = 16, 32, 0.2, 0.1, 1, 2, 3, 31
 FLAGS = (

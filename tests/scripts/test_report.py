@@ -10,12 +10,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import make_data, report_figures
-from six_scripts import script_flags
 
 from engine.config import parse
 from engine.errors import UserError, speaking_to_people
 from report import ReportConfig, main
+from tests.scripts.conftest import make_data, report_figures
+from tests.scripts.six_scripts import script_flags
 
 SCRIPTS = {"ssl_swav_2D": "2D", "mask_swav_3D": "mask", "ssl_swav_3D": "3D"}
 SMALL = "--arch resnet18 --precision fp32 --epochs 3 --warmup_epochs 0 --workers 0 --no_check_data".split()

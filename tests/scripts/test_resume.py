@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, environment, make_data, run
-from six_scripts import COMMON, script_flags
 
 from engine.checkpoint import load_checkpoint
+from tests.scripts.conftest import ROOT, environment, make_data, run
+from tests.scripts.six_scripts import COMMON, script_flags
 
 DRIVER = Path(__file__).with_name("disturbed.py")
 

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from conftest import make_data
-from six_scripts import script_flags
 
 from datasets.labelled import labelled_volumes
 from datasets.views import plain_view
@@ -23,6 +21,8 @@ from mask_deepcluster_3D import MaskConfig
 from models.errors import WeightsError
 from models.pretrained import load_encoders
 from models.weight_files import read_weights
+from tests.scripts.conftest import make_data
+from tests.scripts.six_scripts import script_flags
 
 COMMON = "--arch resnet18 --precision fp32 --warmup_epochs 0 --base_lr 1e-3".split()
 

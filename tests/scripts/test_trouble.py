@@ -7,8 +7,6 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import make_data, run
-from six_scripts import script_flags
 
 import engine.saver
 import engine.weights
@@ -19,6 +17,8 @@ from engine.config import parse
 from engine.errors import UserError
 from engine.run import Run, launch
 from losses.memory_bank import MemoryBank
+from tests.scripts.conftest import make_data, run
+from tests.scripts.six_scripts import script_flags
 
 DRIVER = Path(__file__).with_name("disturbed.py")
 COMMON = "--arch resnet18 --precision fp32 --epochs 3 --warmup_epochs 0 --workers 0 --checkpoint_minutes 1e-5".split()

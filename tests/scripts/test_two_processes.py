@@ -4,7 +4,8 @@ import json
 
 import pytest
 import torch
-from conftest import load
+
+from tests.scripts.conftest import load
 
 SCRIPTS = ["ssl_swav_2D", "mask_swav_3D", "ssl_swav_3D", "ssl_deepcluster_2D", "mask_deepcluster_3D", "ssl_deepcluster_3D"]
 pytestmark = pytest.mark.slow

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from conftest import ROOT, run
 
 from datasets.files import find_images, find_volumes
 from datasets.whole_files import whole_files
@@ -22,6 +21,7 @@ from models.vissl import to_vissl
 from models.weight_files import read_weights
 from ssl_deepcluster_2D import DeepClusterImageConfig
 from ssl_swav_2D import SwavImageConfig
+from tests.scripts.conftest import ROOT, run
 
 CONFIGS = {"swav": "pretrain/swav/swav_8node_resnet", "deepcluster": "pretrain/deepcluster_v2/deepclusterv2_2crops_resnet"}
 CLASSES = {"swav": SwavImageConfig, "deepcluster": DeepClusterImageConfig}

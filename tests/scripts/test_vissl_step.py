@@ -10,13 +10,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torchvision
-from conftest import make_data
 from torch.nn.functional import cross_entropy, linear, normalize
 
 from datasets.draws import keys
 from engine.config import parse
 from engine.run import Run
 from losses.kmeans import first_rows
+from tests.scripts.conftest import make_data
 
 # a rate at which LARC moves the weights, so that a wrong step shows in the losses after it
 TINY = "--preset vissl --arch resnet18 --precision fp64 --workers 0 --batch_size 8 --epochs 2 --probed_files 0".split()
