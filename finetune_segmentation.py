@@ -24,7 +24,7 @@ from datasets.segmentation import ScatteredSlices, WholeCases, collate_scattered
 from datasets.segmentation_views import labelled_view, whole_view
 from datasets.subject_splits import drawn_subjects, splits_in_words
 from engine.config import FinetuneConfig
-from engine.finetuning import Best, judged_splits, refuse_empty, refuse_one_value, runs_of
+from engine.finetuning import Best, judged_splits, refuse_empty, refuse_larger, refuse_one_value, runs_of
 from engine.pictures import fullest_slice, outlines
 from engine.processes import autocast, gather_lists, of_first
 from engine.run import Run, launch, start
@@ -57,6 +57,7 @@ class SegmentationConfig(FinetuneConfig):
     d_model: int = 640  # D, where no file tells
     context: bool = False  # f_inter tells the decoder what a slice is in its volume
     image_size: tuple[int, int] | Literal["auto"] = "auto"  # of the network's plane; auto = the largest slice's, up to 256
+    crop_size: tuple[int, int] | Literal["all"] = "all"  # of the part of that plane that a step sees; judged is all of it
     normalise: Literal["", "robust", "none", "imagenet"] = ""  # intensities ("" = as start_from was trained, else robust)
     # learning
     batch_size: int = 16  # slices a process
@@ -93,7 +94,9 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
     size = config.image_size
     if size == "auto":
         size = size_for([scan_shape(case)[:2] for case in learned], STRIDE, most=256)
-    refuse_one_value(config.batch_size, size, "slice")
+    crop = size if config.crop_size == "all" else config.crop_size
+    refuse_larger(crop, size)
+    refuse_one_value(config.batch_size, crop, "slice")
     count = slices_of_one_volume(config)
     slices = ScatteredSlices(learned, label_map, size, count, config.filled_share, config.seed)
     slices.hold(quiet=run.rank > 0, processes=run.world)
@@ -142,7 +145,7 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
 
     for epoch in run.epochs():
         for batch in run.batches(loader):
-            pixels, labels, real = labelled_view(batch, config.seed, normalise, run.float_type)
+            pixels, labels, real = labelled_view(batch, config.seed, normalise, run.float_type, crop)
             entropy, overlap = cross_entropy_and_dice(network(pixels, real), labels[real.to(run.device)])
             run.update(entropy + config.dice_weight * overlap, {"entropy": entropy, "dice_loss": overlap})
         if split["valid"] and ((epoch + 1) % config.score_every == 0 or epoch + 1 == config.epochs):

@@ -17,17 +17,17 @@ CHANCE = 0.5  # of gamma, contrast and brightness, noise; each
 
 
 def labelled_view(
-    batch: dict, seed: int, normalise: str, dtype: torch.dtype
+    batch: dict, seed: int, normalise: str, dtype: torch.dtype, crop: tuple[int, int] | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """A batch of `collate_scattered` → standardised pixels (B, N, h, w), labels (B, N, h, w) uint8, real (B, N) on the host.
 
-    All slices of an item are moved alike; what comes in from beyond the plane is dark, and background. Draws are keyed by
-    (seed, pass, index).
+    All slices of an item are moved alike; what comes in from beyond the plane is dark, and background. crop: (h, w) of the
+    part of the plane that is seen, anywhere in it; None = all of it. Draws are keyed by (seed, pass, index).
     """
     pixels = intensities(batch["slices"], batch["low"], batch["high"], normalise, dtype)
     drawn_by = keys(seed, "labelled view", batch["on_host"]["turn"], batch["on_host"]["index"])
-    draws = uniform(drawn_by, 12)
-    grid = _grid(draws, pixels.shape[2:], pixels)
+    draws = uniform(drawn_by, 13)
+    grid = _grid(draws, pixels.shape[2:], crop or pixels.shape[2:], pixels)
     darkest = pixels.amin((1, 2, 3), keepdim=True)
     pixels = F.grid_sample(pixels - darkest, grid, mode="bilinear", padding_mode="zeros", align_corners=False) + darkest
     labels = F.grid_sample(batch["labels"].to(dtype), grid, mode="nearest", padding_mode="zeros", align_corners=False)
@@ -42,19 +42,23 @@ def whole_view(batch: dict, normalise: str, dtype: torch.dtype) -> torch.Tensor:
     return standardise(intensities(batch["slices"], batch["low"], batch["high"], normalise, dtype), normalise)[0]
 
 
-def _grid(draws: np.ndarray, plane: tuple[int, int], like: torch.Tensor) -> torch.Tensor:
-    """(B, h, w, 2): where each pixel is taken from; turned in pixels, which need not be a square of them."""
+def _grid(draws: np.ndarray, plane: tuple[int, int], crop: tuple[int, int], like: torch.Tensor) -> torch.Tensor:
+    """(B, *crop, 2): where in the plane each pixel is taken from; turned in pixels, which need not be a square of them."""
     turn = (2 * draws[:, 0] - 1) * TURN
     low, high = np.log(SCALES)
     scale = np.exp(low + draws[:, 1] * (high - low))
-    shift = (2 * draws[:, 2:4] - 1) * 2 * SHIFT
-    height, width = plane
+    (height, width), (rows, columns) = plane, crop
+    room = np.array([1 - columns / width, 1 - rows / height])
+    shift = (2 * draws[:, 2:4] - 1) * 2 * SHIFT + (2 * draws[:, 11:13] - 1) * room
     cosine, sine = np.cos(turn) / scale, np.sin(turn) / scale
     matrix = np.stack(
-        [cosine, -sine * height / width, shift[:, 0], sine * width / height, cosine, shift[:, 1]], axis=1
-    ).reshape(-1, 2, 3)
+        [
+            cosine * columns / width, -sine * rows / width, shift[:, 0],
+            sine * columns / height, cosine * rows / height, shift[:, 1],
+        ], axis=1,
+    ).reshape(-1, 2, 3)  # fmt: skip
     theta = torch.from_numpy(matrix).to(like.dtype).to(like.device, non_blocking=True)
-    return F.affine_grid(theta, [len(draws), 1, height, width], align_corners=False)
+    return F.affine_grid(theta, [len(draws), 1, rows, columns], align_corners=False)
 
 
 def _other_intensities(pixels: torch.Tensor, draws: np.ndarray, drawn_by: np.ndarray) -> torch.Tensor:

@@ -67,6 +67,13 @@ def refuse_one_value(count: int, size: tuple[int, int], what: str) -> None:
         raise UserError(f"One {what} of {height} x {width} is too little for batch norm; raise --batch_size or --image_size.")
 
 
+def refuse_larger(crop: tuple[int, int], plane: tuple[int, int]) -> None:
+    """Raises `UserError` where a crop (height, width) is larger than the plane that it is a part of."""
+    if any(of > whole for of, whole in zip(crop, plane)):
+        (rows, columns), (height, width) = crop, plane
+        raise UserError(f"--crop_size {rows} {columns} is more than the plane of {height} x {width}; give less, or all.")
+
+
 def refuse_empty(files_of: dict[str, list], evaluate: str) -> None:
     """Raises `UserError` when there is nothing to train on, or in a split that the result is to be judged on."""
     for split in ("train", *judged_splits(evaluate)):

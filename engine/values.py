@@ -55,8 +55,10 @@ def refuse_impossible(config) -> None:
 
 
 def _refuse_planes(config) -> None:
-    if config.image_size != "auto" and any(side % STRIDE or side < STRIDE for side in config.image_size):
-        raise UserError(f"--image_size is {' '.join(map(str, config.image_size))}; it must be a multiple of {STRIDE}, or auto.")
+    for name, word in (("image_size", "auto"), ("crop_size", "all")):
+        size = getattr(config, name)
+        if size != word and any(side % STRIDE or side < STRIDE for side in size):
+            raise UserError(f"--{name} is {' '.join(map(str, size))}; it must be a multiple of {STRIDE}, or {word}.")
     if config.slices_per_volume != "auto" and not 0 < config.slices_per_volume <= config.batch_size:
         raise UserError(
             f"--slices_per_volume {config.slices_per_volume} is more than --batch_size {config.batch_size}, or less than 1; "

@@ -117,6 +117,41 @@ def test_views_move_pixels_and_labels_together_and_depend_on_their_keys_alone(ca
     assert torch.equal(pixels, again)
 
 
+def ramp(turns: int) -> dict:
+    """A batch of planes of 64 x 96 whose value is the column, and whose label the row."""
+    rows, columns = np.mgrid[:64, :96]
+    item = {"index": 0, "low": 0.0, "high": 1.0, "slices": torch.from_numpy(columns.astype(np.int16))[None]}
+    item["labels"] = torch.from_numpy(rows.astype(np.uint8))[None]
+    return collate_scattered([item | {"turn": turn} for turn in range(turns)])
+
+
+def test_a_crop_shows_pixels_of_the_plane_in_their_own_size_from_anywhere_in_it(monkeypatch):
+    for name, value in {"TURN": 0.0, "SCALES": (1.0, 1.0), "SHIFT": 0.0}.items():
+        monkeypatch.setattr(f"datasets.segmentation_views.{name}", value)
+    pixels, labels, _ = labelled_view(ramp(400), 0, "none", torch.float32, (32, 64))
+    assert pixels.shape == labels.shape == (400, 1, 32, 64)
+    assert torch.allclose(pixels.diff(dim=3), torch.ones(()), atol=1e-4)
+    assert (labels.int().diff(dim=2) == 1).all()
+    first, top = pixels[:, 0, 0, 0], labels[:, 0, 0, 0].float()
+    assert 0 <= first.min() < 1 and 31 < first.max() <= 32 and 0 <= top.min() < 2 and 30 < top.max() <= 32
+    assert abs(np.corrcoef(first, top)[0, 1]) < 0.2
+
+
+def test_a_turned_crop_is_the_part_of_the_turned_plane_that_it_shows(monkeypatch):
+    monkeypatch.setattr("datasets.segmentation_views.SCALES", (1.0, 1.0))
+    pixels, labels, _ = labelled_view(ramp(60), 0, "none", torch.float32, (32, 32))
+    inside = (pixels[:, 0] > 1).flatten(1).all(1) & (labels[:, 0] > 1).flatten(1).all(1)
+    assert 10 < inside.sum() < 60
+    along = pixels[inside, 0].diff(dim=2).mean((1, 2))  # of a turn by a: cos a along rows, - sin a along columns
+    across = pixels[inside, 0].diff(dim=1).mean((1, 2))
+    assert torch.allclose(along**2 + across**2, torch.ones(()), atol=1e-3) and across.abs().max() > 0.2
+
+
+def test_a_crop_of_the_whole_plane_is_the_plane():
+    whole, cropped = (labelled_view(ramp(4), 5, "none", torch.float32, crop) for crop in (None, (64, 96)))
+    assert torch.equal(whole[0], cropped[0]) and torch.equal(whole[1], cropped[1])
+
+
 def test_a_batch_is_padded_and_says_what_is_real(cases):
     data = scattered(cases, count=6)
     batch = collate_scattered([data[0, 0], data[1, 0]])

@@ -62,6 +62,21 @@ def test_discs_are_learned_and_judged_by_the_volume(here):
     assert about["classes"] == ["5", "9"] and about["image_size"] == [32, 32] and about["network"]["arch"] == "resnet18"
 
 
+def test_steps_see_crops_of_the_plane_and_whole_slices_are_judged(here, monkeypatch):
+    seen = []
+    plain = finetune_segmentation.SliceUNet.forward
+
+    def noted(net, pixels, real):
+        seen.append(pixels.shape)
+        return plain(net, pixels, real)
+
+    monkeypatch.setattr(finetune_segmentation.SliceUNet, "forward", noted)
+    sizes = "--image_size 64 64 --crop_size 32 32"
+    fine_tune(*f"{sizes} --epochs 6 --epoch_steps 12 --batch_size 8".split())
+    assert set(seen) == {(8, 1, 32, 32)} and results()["test"]["mean"]["dice"]["value"] > 0.5
+    assert read_downstream("weights/segmentation.pth", "segmentation").about["image_size"] == [64, 64]
+
+
 def test_seeds_are_runs_of_their_own_with_one_mean(here, capsys):
     fine_tune("--seeds", "1", "2", "--labelled", "2", "--evaluate", "valid", "--context")
     of_valid = results()["valid"]
@@ -116,6 +131,8 @@ def test_pretrained_weights_learn_at_their_share_of_the_rate(here):
         (["--seeds", "3", "3"], "--seeds 3 3 names a seed twice"),
         (["--labelled", "50"], "--labelled 50 asks for more"),
         (["--image_size", "30", "32"], "--image_size is 30 32; it must be a multiple of 32"),
+        (["--crop_size", "32", "30"], "--crop_size is 32 30; it must be a multiple of 32, or all"),
+        (["--crop_size", "32", "64"], "--crop_size 32 64 is more than the plane of 32 x 32"),
         (["--slices_per_volume", "32"], "--slices_per_volume 32 is more than --batch_size 4"),
         (["--batch_size", "1"], "One slice of 32 x 32 is too little for batch norm"),
         (["--valid_cases", "patient077"], "is in the name of no case"),
