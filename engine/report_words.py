@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from .repeated import kind_of
 from .run_record import StageRecord
 
 GOOD, DOUBTFUL, BAD = "good", "doubtful", "bad"
@@ -91,7 +92,7 @@ def warnings_in_words(of_epochs: Sequence[Sequence[str]]) -> list[str]:
     wording: dict[str, str] = {}
     for epoch, sentences in enumerate(of_epochs, 1):
         for sentence in sentences:
-            kind = "".join(letter for letter in sentence if not letter.isdigit() and letter not in ".,")
+            kind = kind_of(sentence)
             seen.setdefault(kind, []).append(epoch)
             wording[kind] = sentence
     return [f"{_spans(epochs)}: {wording[kind]}" for kind, epochs in seen.items()]

@@ -37,6 +37,7 @@ from .processes import (
     of_first,
     refuse_unequal,
 )
+from .repeated import Repeated
 from .resuming import position, take_up
 from .saver import Saver
 from .schedule import learning_rates
@@ -73,6 +74,7 @@ class Run:
         self.output = Path(config.pretrained_path) / config.checkpoint_name
         self.step = self.epoch = 0
         self.tracked: dict = {}
+        self.repeated = Repeated()
         self.inputs: dict[str, str] = {}
         self.files.heed_launcher(config)
         self.files.refuse_what_would_be_lost(config, self.output, self.world)
@@ -235,11 +237,11 @@ class Run:
         self.tally.report.update(figures)
 
     def watch(self, guard) -> None:
-        """Logs what the collapse guard saw in this epoch, and says its warnings."""
+        """Logs what the collapse guard saw in this epoch, and says its warnings; those that stay ever less often."""
         self.soundness.refuse_nonfinite(self.tally.means())
         figures, warnings = guard.report()
         self.log(**figures)
-        for warning in warnings:
+        for warning in self.repeated.to_say(warnings):
             self.say(f"warning: {warning}")
 
     def probe(self, labelled, embed) -> None:
