@@ -145,6 +145,8 @@ def test_a_turned_crop_is_the_part_of_the_turned_plane_that_it_shows(monkeypatch
     along = pixels[inside, 0].diff(dim=2).mean((1, 2))  # of a turn by a: cos a along rows, - sin a along columns
     across = pixels[inside, 0].diff(dim=1).mean((1, 2))
     assert torch.allclose(along**2 + across**2, torch.ones(()), atol=1e-3) and across.abs().max() > 0.2
+    rows = labels[inside, 0].float()
+    assert torch.allclose((rows[:, :, -1] - rows[:, :, 0]).mean(1) / 31, -across, atol=0.02)
 
 
 def test_a_crop_of_the_whole_plane_is_the_plane():
