@@ -57,14 +57,14 @@ def judged_splits(evaluate: str) -> tuple[str, ...]:
     return {"both": ("valid", "test"), "none": ()}.get(evaluate, (evaluate,))
 
 
-def refuse_one_value(count: int, size: tuple[int, int], what: str) -> None:
+def refuse_one_value(count: int, size: tuple[int, int], what: str, flag: str = "--image_size") -> None:
     """Raises `UserError` where a ResNet's deepest maps have one value a channel in a batch: then there are no batch statistics.
 
-    count: of slices or pictures (`what`) in a batch; size: their height and width.
+    count: of slices or pictures (`what`) in a batch; size: their height and width; flag: which sets it.
     """
     height, width = size
     if count * -(-height // STRIDE) * -(-width // STRIDE) < 2:
-        raise UserError(f"One {what} of {height} x {width} is too little for batch norm; raise --batch_size or --image_size.")
+        raise UserError(f"One {what} of {height} x {width} is too little for batch norm; raise --batch_size or {flag}.")
 
 
 def refuse_larger(crop: tuple[int, int], plane: tuple[int, int]) -> None:

@@ -134,6 +134,7 @@ def test_pretrained_weights_learn_at_their_share_of_the_rate(here):
         (["--crop_size", "32", "30"], "--crop_size is 32 30; it must be a multiple of 32, or all"),
         (["--crop_size", "32", "64"], "--crop_size 32 64 is more than the plane of 32 x 32"),
         (["--slices_per_volume", "32"], "--slices_per_volume 32 is more than --batch_size 4"),
+        (["--batch_size", "1", "--image_size", "64", "64", "--crop_size", "32", "32"], "raise --batch_size or --crop_size"),
         (["--batch_size", "1"], "One slice of 32 x 32 is too little for batch norm"),
         (["--valid_cases", "patient077"], "is in the name of no case"),
     ],
