@@ -9,6 +9,7 @@ import torch.multiprocessing as mp
 from engine.checkpoint import sha256
 from engine.errors import UserError
 from engine.folder import RunFolder
+from engine.repeated import Repeated
 from engine.run import Run
 from engine.weights import write_weights
 
@@ -58,3 +59,13 @@ def test_weights_that_another_run_wrote_meanwhile_stay(tmp_path, capsys):
         Run._keep_foreign(run)
         assert run.output == own
     assert f"another run has written {path} meanwhile" in capsys.readouterr().out
+
+
+def test_warnings_of_the_guard_are_said_ever_less_often_and_its_figures_are_logged_each_epoch():
+    said, logged = [], []
+    run = SimpleNamespace(repeated=Repeated(), say=said.append, log=lambda **figures: logged.append(figures))
+    run.soundness, run.tally = SimpleNamespace(refuse_nonfinite=lambda means: None), SimpleNamespace(means=dict)
+    for rank in (1.1, 1.2, 1.3):
+        Run.watch(run, SimpleNamespace(report=lambda rank=rank: ({"images_rank": rank}, [f"images: rank {rank}"])))
+    assert [figures["images_rank"] for figures in logged] == [1.1, 1.2, 1.3]
+    assert said[0] == "warning: images: rank 1.1" and len(said) == 2 and said[1].startswith("warning: images: rank 1.2 (")
