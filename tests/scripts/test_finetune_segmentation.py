@@ -15,6 +15,7 @@ from engine.config import parse
 from engine.errors import UserError
 from finetune_segmentation import SegmentationConfig
 from models.downstream import read_downstream
+from tests.discs import write_discs
 from tests.scripts.conftest import events, run
 
 ROOT = Path(finetune_segmentation.__file__).parent
@@ -26,18 +27,7 @@ SHORT = "--epochs 2 --epoch_steps 3 --batch_size 4 --score_every 1".split()
 def here(tmp_path, monkeypatch):
     """Two frames each of ten people: a bright disc (5) and a dark one (9), which lie elsewhere in each."""
     monkeypatch.chdir(tmp_path)
-    draws = np.random.default_rng(0)
-    rows, columns = np.mgrid[:30, :28]
-    for person in range(10):
-        for frame in (1, 2):
-            label = np.zeros((30, 28, 5), np.uint8)
-            for value, (low, high) in [(5, (6, 12)), (9, (17, 23))]:
-                y, x = draws.uniform(low, high), draws.uniform(8, 20)
-                label[np.hypot(rows - y, columns - x) < 4, 1:4] = value
-            image = draws.normal(100, 8, label.shape) + 60.0 * (label == 5) - 60 * (label == 9)
-            path = tmp_path / f"data/patient{person:03d}_frame{frame:02d}.npz"
-            path.parent.mkdir(exist_ok=True)
-            np.savez(path, image=image.astype(np.int16), label=label)
+    write_discs(tmp_path / "data")
     return tmp_path
 
 
