@@ -58,7 +58,8 @@ class SegmentationConfig(FinetuneConfig):
     context: bool = False  # f_inter tells the decoder what a slice is in its volume
     image_size: tuple[int, int] | Literal["auto"] = "auto"  # of the network's plane; auto = the largest slice's, up to 256
     crop_size: tuple[int, int] | Literal["all"] = "all"  # of the part of that plane that a step sees; judged is all of it
-    normalise: Literal["", "robust", "none", "imagenet"] = ""  # intensities ("" = as start_from was trained, else robust)
+    # intensities ("" = as start_from was trained, else robust; volume: each volume's own mean and deviation)
+    normalise: Literal["", "robust", "volume", "none", "imagenet"] = ""
     # learning
     batch_size: int = 16  # slices a process
     slices_per_volume: int | Literal["auto"] = "auto"  # of one volume in a step; auto = 1, with --context 2

@@ -60,9 +60,19 @@ def evenly(count: int, wanted: int) -> np.ndarray:
 
 def robust_range(pixels: np.ndarray, limit: int = 65536) -> tuple[float, float]:
     """The 0.5 and 99.5 percentiles of at most `limit` pixels, evenly spread; 1 apart where the pixels are constant."""
-    flat = pixels.reshape(-1)
-    low, high = np.percentile(flat[:: -(-flat.size // limit)], (0.5, 99.5))
+    low, high = np.percentile(_evenly_spread(pixels, limit), (0.5, 99.5))
     return float(low), float(high if high > low else low + 1)
+
+
+def mean_and_deviation(pixels: np.ndarray, low: float, high: float, limit: int = 65536) -> tuple[float, float]:
+    """Those of at most `limit` pixels, evenly spread, low … high brought to [0, 1]; the deviation is at least 0.01."""
+    values = np.clip((_evenly_spread(pixels, limit).astype(np.float64) - low) / (high - low), 0, 1)
+    return float(values.mean()), max(float(values.std()), 0.01)
+
+
+def _evenly_spread(pixels: np.ndarray, limit: int) -> np.ndarray:
+    flat = pixels.reshape(-1)
+    return flat[:: -(-flat.size // limit)]
 
 
 def compact(array: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Labelled volumes as the loaders give them: some slices of each to learn from, whole volumes to be judged on."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,10 +11,10 @@ from tqdm import tqdm
 from .cases import Case
 from .draws import keys, uniform
 from .files import Item, summary, with_truth
-from .fit import compact, robust_range
+from .fit import compact, mean_and_deviation, robust_range
 from .formats import half_of_memory
 from .label_map import LabelMap
-from .plane import placed, placed_labels, placement
+from .plane import Placement, placed, placed_labels, placement
 from .reading import refuse_constant, refuse_nonfinite
 from .scans import read_label, read_scan, scan_shape
 from .volumes import on_host, widest_type
@@ -24,6 +25,15 @@ MOST_BYTES = 5  # of a pixel and its label, in memory
 STAYS = ("case", "placement", "spacing")  # on the host, of a whole case
 
 
+class Greys(NamedTuple):
+    """Of a volume: its robust range of intensities; with low … high brought to [0, 1], mean and deviation."""
+
+    low: float
+    high: float
+    mean: float
+    deviation: float
+
+
 @dataclass(frozen=True)
 class Labelled:
     """A volume in the network's plane: slices (C, h, w) compact, labels (C, h, w) uint8; filled (C,) bool: with foreground."""
@@ -31,8 +41,7 @@ class Labelled:
     slices: torch.Tensor
     labels: torch.Tensor
     filled: np.ndarray
-    low: float
-    high: float
+    greys: Greys
 
 
 class ScatteredSlices(Dataset):
@@ -76,7 +85,7 @@ class ScatteredSlices(Dataset):
         volume = self.held.get(index) or self._read(index)
         chosen = self._chosen(volume.filled, uniform(keys(self.seed, "slices", turn, index), 2 * self.count).reshape(-1, 2))
         return {
-            "index": index, "turn": turn, "low": volume.low, "high": volume.high,
+            "index": index, "turn": turn, **volume.greys._asdict(),
             "slices": volume.slices[chosen], "labels": volume.labels[chosen],
         }  # fmt: skip
 
@@ -90,10 +99,10 @@ class ScatteredSlices(Dataset):
         return np.flatnonzero(~left)
 
     def _read(self, index: int) -> Labelled:
-        slices, low, high, place = _slices_of(self.cases[index], read_scan(self.cases[index]).pixels, self.size)
+        slices, greys, place = _slices_of(self.cases[index], read_scan(self.cases[index]).pixels, self.size)
         truth = read_label(self.cases[index], self.label_map)
         labels = placed_labels(torch.from_numpy(np.ascontiguousarray(np.moveaxis(truth, 2, 0))), place)
-        return Labelled(slices, labels, labels.flatten(1).any(1).numpy(), low, high)
+        return Labelled(slices, labels, labels.flatten(1).any(1).numpy(), greys)
 
 
 class WholeCases(Dataset):
@@ -110,12 +119,12 @@ class WholeCases(Dataset):
 
     def __getitem__(self, place: tuple[int, int]) -> dict:
         case, scan = self.cases[place[0]], read_scan(self.cases[place[0]])
-        slices, low, high, where = _slices_of(case, scan.pixels, self.size)
-        return {"case": case, "slices": slices, "low": low, "high": high, "placement": where, "spacing": scan.spacing}
+        slices, greys, where = _slices_of(case, scan.pixels, self.size)
+        return {"case": case, "slices": slices, **greys._asdict(), "placement": where, "spacing": scan.spacing}
 
 
 def collate_scattered(samples: list[dict]) -> dict:
-    """B items, padded to the longest (N slices): slices (B, N, h, w), labels (B, N, h, w) uint8, low, high (B,), index (B,).
+    """B items, padded to the longest (N slices): slices (B, N, h, w), labels (B, N, h, w) uint8, `Greys` (B,) each, index (B,).
 
     `on_host`: index, turn, count (B,) real slices.
     """
@@ -126,25 +135,28 @@ def collate_scattered(samples: list[dict]) -> dict:
     for row, sample in enumerate(samples):
         slices[row, : len(sample["slices"])] = sample["slices"].to(dtype)
         labels[row, : len(sample["labels"])] = sample["labels"]
-    low, high = (torch.tensor([sample[name] for sample in samples], dtype=torch.float32) for name in ("low", "high"))
     index, turn = (torch.tensor([sample[name] for sample in samples]) for name in ("index", "turn"))
     count = torch.tensor([len(sample["slices"]) for sample in samples])
     stays = on_host({"index": index, "turn": turn, "count": count})
-    return {"slices": slices, "labels": labels, "low": low, "high": high, "index": index, "on_host": stays}
+    return {"slices": slices, "labels": labels, **_greys(samples), "index": index, "on_host": stays}
 
 
 def collate_whole(samples: list[dict]) -> dict:
-    """One whole case: slices (1, C, h, w), low, high (1,); case, placement and spacing (mm, or None) stay on the host."""
+    """One whole case: slices (1, C, h, w), `Greys` (1,) each; case, placement and spacing (mm, or None) stay on the host."""
     (sample,) = samples
-    low, high = (torch.tensor([sample[name]], dtype=torch.float32) for name in ("low", "high"))
-    return {"slices": sample["slices"][None], "low": low, "high": high, **{k: sample[k] for k in STAYS}}
+    return {"slices": sample["slices"][None], **_greys(samples), **{k: sample[k] for k in STAYS}}
 
 
-def _slices_of(case: Case, pixels: np.ndarray, size: tuple[int, int]):
-    """pixels (H, W, C) → ((C, h, w) slices in their compact type, low, high intensity, placement)."""
+def _greys(samples: list[dict]) -> dict[str, torch.Tensor]:
+    return {name: torch.tensor([sample[name] for sample in samples], dtype=torch.float32) for name in Greys._fields}
+
+
+def _slices_of(case: Case, pixels: np.ndarray, size: tuple[int, int]) -> tuple[torch.Tensor, Greys, Placement]:
+    """pixels (H, W, C) → slices (C, h, w) in their compact type, what their intensities are, where they lie in the plane."""
     slices = np.require(compact(np.moveaxis(np.asarray(pixels), 2, 0)), requirements=["C", "W"])
     low, high = robust_range(slices)
     refuse_nonfinite(case.path, slices, low, high)
     refuse_constant(case.path, slices, pixels)
     place = placement(slices.shape[1:], size)
-    return placed(torch.from_numpy(slices), place, fill=slices.min().item()), low, high, place
+    greys = Greys(low, high, *mean_and_deviation(slices, low, high))
+    return placed(torch.from_numpy(slices), place, fill=slices.min().item()), greys, place

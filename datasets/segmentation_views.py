@@ -34,12 +34,20 @@ def labelled_view(
     if normalise != "none":
         pixels = _other_intensities(pixels, draws, drawn_by)
     real = torch.arange(pixels.shape[1]) < torch.from_numpy(batch["on_host"]["count"])[:, None]
-    return standardise(pixels, normalise), labels.to(torch.uint8), real
+    return _standardised(pixels, batch, normalise), labels.to(torch.uint8), real
 
 
 def whole_view(batch: dict, normalise: str, dtype: torch.dtype) -> torch.Tensor:
     """A case of `collate_whole` → its standardised pixels, (C, h, w) or ("imagenet") (C, 3, h, w)."""
-    return standardise(intensities(batch["slices"], batch["low"], batch["high"], normalise, dtype), normalise)[0]
+    return _standardised(intensities(batch["slices"], batch["low"], batch["high"], normalise, dtype), batch, normalise)[0]
+
+
+def _standardised(pixels: torch.Tensor, batch: dict, normalise: str) -> torch.Tensor:
+    """(B, N, h, w) in [0, 1] brought to zero mean and unit deviation: of each volume (`normalise` = volume), or fixed ones."""
+    if normalise != "volume":
+        return standardise(pixels, normalise)
+    mean, deviation = (batch[name].to(pixels.dtype)[:, None, None, None] for name in ("mean", "deviation"))
+    return (pixels - mean) / deviation
 
 
 def _grid(draws: np.ndarray, plane: tuple[int, int], crop: tuple[int, int], like: torch.Tensor) -> torch.Tensor:

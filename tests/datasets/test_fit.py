@@ -5,7 +5,7 @@ import torchio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.fit import fit_volume, robust_range, slice_positions
+from datasets.fit import fit_volume, mean_and_deviation, robust_range, slice_positions
 
 
 @settings(max_examples=60, deadline=None)
@@ -88,3 +88,15 @@ def test_types_stay_compact(dtype, kept):
 
 def test_a_constant_volume_has_a_range():
     assert robust_range(np.full(10, 5)) == (5, 6)
+    assert mean_and_deviation(np.full(10, 5), 5, 6) == (0, 0.01)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 200_000), st.integers(0, 2**31))
+def test_mean_and_deviation_are_those_of_a_scaled_and_clipped_volume(count, seed):
+    pixels = np.random.default_rng(seed).normal(50, 200, count).astype(np.int16)
+    low, high = robust_range(pixels)
+    whole = np.clip((pixels.astype(np.float64) - low) / (high - low), 0, 1)
+    mean, deviation = mean_and_deviation(pixels, low, high)
+    within = 0 if count <= 65536 else 0.02
+    assert abs(mean - whole.mean()) <= within + 1e-12 and abs(deviation - max(whole.std(), 0.01)) <= within + 1e-12

@@ -5,7 +5,7 @@ import torch
 
 from datasets.cases import Case, find_cases
 from datasets.label_map import LabelMap
-from datasets.segmentation import ScatteredSlices, WholeCases, collate_scattered, collate_whole
+from datasets.segmentation import Greys, ScatteredSlices, WholeCases, collate_scattered, collate_whole
 from datasets.segmentation_views import labelled_view, whole_view
 
 SIZE = (32, 32)
@@ -105,7 +105,8 @@ def test_held_volumes_give_the_items_of_the_files(cases):
 def test_views_move_pixels_and_labels_together_and_depend_on_their_keys_alone(cases):
     rows, columns = np.mgrid[:32, :32]
     disc = torch.from_numpy((np.hypot(rows - 12, columns - 19) < 6).astype(np.uint8))[None]
-    item = {"index": 0, "slices": disc.to(torch.int16) * 100, "labels": disc, "low": 0.0, "high": 100.0}
+    item = {"index": 0, "slices": disc.to(torch.int16) * 100, "labels": disc}
+    item |= Greys(0.0, 100.0, 0.0, 1.0)._asdict()
     batch = collate_scattered([item | {"turn": turn} for turn in range(16)])
     pixels, labels, real = labelled_view(batch, 3, "robust", torch.float32)
     assert real.all() and labels.dtype == torch.uint8
@@ -120,7 +121,7 @@ def test_views_move_pixels_and_labels_together_and_depend_on_their_keys_alone(ca
 def ramp(turns: int) -> dict:
     """A batch of planes of 64 x 96 whose value is the column, and whose label the row."""
     rows, columns = np.mgrid[:64, :96]
-    item = {"index": 0, "low": 0.0, "high": 1.0, "slices": torch.from_numpy(columns.astype(np.int16))[None]}
+    item = {"index": 0, **Greys(0.0, 1.0, 0.0, 1.0)._asdict(), "slices": torch.from_numpy(columns.astype(np.int16))[None]}
     item["labels"] = torch.from_numpy(rows.astype(np.uint8))[None]
     return collate_scattered([item | {"turn": turn} for turn in range(turns)])
 
@@ -167,3 +168,22 @@ def test_a_whole_case_has_all_slices_in_their_place(cases):
     assert batch["slices"].shape == (1, 9, 32, 32) and item["placement"].inner == (20, 26)
     assert whole_view(batch, "robust", torch.float32).shape == (9, 32, 32)
     assert whole_view(batch, "imagenet", torch.float32).shape == (9, 3, 32, 32)
+
+
+def test_volumes_of_any_contrast_have_zero_mean_and_unit_deviation_by_their_own(cases):
+    for index in range(len(cases)):
+        batch = collate_whole([WholeCases(cases, SIZE)[index, -1]])
+        place, shown = batch["placement"], whole_view(batch, "volume", torch.float32)
+        (top, left), (height, width) = place.corner, place.inner
+        own = shown[:, top : top + height, left : left + width]
+        assert abs(own.mean()) < 1e-5 and abs(own.std(correction=0) - 1) < 1e-5
+
+
+def test_what_is_learned_from_is_brought_to_what_the_whole_volume_is_brought_to(cases, monkeypatch):
+    for name, value in {"TURN": 0.0, "SCALES": (1.0, 1.0), "SHIFT": 0.0, "CHANCE": 0.0}.items():
+        monkeypatch.setattr(f"datasets.segmentation_views.{name}", value)
+    item = scattered(cases)[0, 3]
+    learned, _, _ = labelled_view(collate_scattered([item]), 0, "volume", torch.float32)
+    whole = whole_view(collate_whole([WholeCases(cases, SIZE)[0, -1]]), "volume", torch.float32)
+    (number,) = numbers(item)
+    assert torch.allclose(learned[0, 0], whole[number], atol=1e-3)

@@ -44,9 +44,11 @@ def table() -> list[dict]:
         return list(csv.DictReader(file))
 
 
-def test_volumes_become_label_maps_that_lie_where_they_do(here):
+@pytest.mark.parametrize("normalise", ["robust", "volume"])
+def test_volumes_become_label_maps_that_lie_where_they_do(here, normalise):
     flags = [*RUN, "--data_path", "scans", "--d_model", "32", "--epoch_steps", "12", "--base_lr", "3e-3", "--context"]
-    finetune_segmentation.main(parse(finetune_segmentation.SegmentationConfig, [*flags, "--epochs", "3"]))
+    words = [*flags, "--epochs", "3", "--normalise", normalise]
+    finetune_segmentation.main(parse(finetune_segmentation.SegmentationConfig, words))
     predicted("--weights", "weights/segmentation.pth", "--data_path", "scans")
     made = sorted(path.name for path in Path("out").iterdir())
     assert made == [f"c{number}_image.nii.gz" for number in range(5)]
