@@ -13,7 +13,7 @@ import numpy as np
 from PIL import ImageSequence
 
 from .dicom import Stack, pixels_of
-from .formats import CHUNK, NPY_HEADERS, half_of_memory, layout_of, stored_array_of
+from .formats import CHUNK, half_of_memory, layout_of, npy_header, stored_array_of
 from .reading import open_image, read_image
 
 ARRAYS = ("image", "img", "volume", "vol", "data", "arr_0", "ct", "mr")  # names of the array of intensities, best first
@@ -102,7 +102,7 @@ def shape_in(path: Path, array: str = "") -> tuple[int, ...]:
     name = path.name.lower()
     if name.endswith(".npz"):
         with zipfile.ZipFile(path) as archive, archive.open(_member(archive, array)) as file:
-            shape, _, dtype = _npy_header(file)
+            shape, _, dtype = npy_header(file)
             _refuse_large(math.prod(shape) * dtype.itemsize)
             return shape
     if name.endswith((".h5", ".hdf5")):
@@ -144,7 +144,7 @@ def _npz(path: Path, array: str) -> np.ndarray:
     with zipfile.ZipFile(path) as archive:
         member = _member(archive, array)
         with archive.open(member) as file:
-            shape, columns_first, dtype = _npy_header(file)
+            shape, columns_first, dtype = npy_header(file)
             size = math.prod(shape) * dtype.itemsize
             if dtype.hasobject or min(shape, default=0) < 1 or size > member.file_size:
                 raise ValueError(f"an array of shape {shape} and type {dtype}")
@@ -169,15 +169,8 @@ def _member(archive: zipfile.ZipFile, array: str) -> zipfile.ZipInfo:
     shapes = []
     for member in members:
         with archive.open(member) as file:
-            shapes.append(_npy_header(file)[0])
+            shapes.append(npy_header(file)[0])
     return members[_best([member.filename.removesuffix(".npy") for member in members], shapes, array)]
-
-
-def _npy_header(file) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(file)
-    if version not in NPY_HEADERS:
-        raise ValueError(f"version {version} of the format")
-    return NPY_HEADERS[version](file)
 
 
 def _hdf5(path: Path, array: str) -> np.ndarray:

@@ -11,7 +11,7 @@ import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 
@@ -42,6 +42,7 @@ NRRD_TYPES = {
     "f8": ["double"],
 }
 NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+PARSES = 20  # of a header, at most
 AUTOMATIC = 47  # the window bits for which zlib tells zlib and gzip streams apart
 CHUNK = 2**20
 
@@ -181,12 +182,24 @@ def _inflate(file, into: memoryview) -> None:
 # ---- one a format
 
 
+def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether columns come first, type; `file` is at the first value then. Raises `ValueError`, and what NumPy does."""
+    version = np.lib.format.read_magic(file)
+    if version not in NPY_HEADERS:
+        raise ValueError(f"version {version} of the format")
+    begin = file.tell()
+    for left in reversed(range(PARSES)):
+        try:
+            return NPY_HEADERS[version](file)
+        except SystemError:  # Python 3.11 counts the depth of what threads parse at one time together
+            if not left:
+                raise
+            file.seek(begin)
+
+
 def _npy(path: Path) -> Layout:
     with open(path, "rb") as file:
-        version = np.lib.format.read_magic(file)
-        if version not in NPY_HEADERS:
-            raise ValueError(f"version {version} of the format")
-        shape, columns_first, dtype = NPY_HEADERS[version](file)
+        shape, columns_first, dtype = npy_header(file)
         return Layout(shape, dtype, path, file.tell(), order="F" if columns_first else "C", xyz=False)
 
 

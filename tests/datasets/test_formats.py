@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from benchmarks import fuzz, fuzz_files
 from datasets.errors import DataError
+from datasets.formats import NPY_HEADERS
 from datasets.reading import open_volume, read_image, volume_shape
 
 TYPES = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]
@@ -186,3 +187,22 @@ def test_damaged_files_are_read_or_refused_with_a_sentence(tmp_path_factory, who
 
     damage()
     assert {p.name for p in folder.iterdir()} == {"a.raw", f"b.{kind}"}
+
+
+@pytest.mark.parametrize(("failures", "read"), [(3, True), (10**6, False)])
+def test_a_parser_that_threads_disturb_is_asked_again_and_not_for_ever(tmp_path, monkeypatch, failures, read):
+    np.save(tmp_path / "a.npy", volume("i2"))
+    parse, asked = NPY_HEADERS[1, 0], iter(range(failures))
+
+    def disturbed(file):
+        shape = parse(file)
+        if next(asked, None) is not None:
+            raise SystemError("AST constructor recursion depth mismatch (before=42, after=39)")
+        return shape
+
+    monkeypatch.setitem(NPY_HEADERS, (1, 0), disturbed)
+    if read:
+        assert volume_shape(tmp_path / "a.npy") == (5, 4, 3)
+    else:
+        with pytest.raises(DataError, match="AST constructor"):
+            volume_shape(tmp_path / "a.npy")
