@@ -31,6 +31,7 @@ from datasets.plane import Placement, placed, placed_labels, placement, taken_ba
 from datasets.scans import read_label, read_scan
 from datasets.subject_splits import drawn_subjects
 from engine.bootstrap import Estimate, known_mean, mean_of_cases
+from engine.errors import UserError, speaking_to_people
 from engine.segmentation_report import CaseScores, write_report
 from engine.segmentation_scores import score_volume
 from engine.segmented_cases import dice_by_case, dice_difference
@@ -66,6 +67,10 @@ class Pixels(NamedTuple):
 def main(flags: Flags) -> None:
     cases = deal_splits(find_cases(flags.data_path))
     train, judged = ([case for case in cases if case.split == name] for name in ("train", flags.evaluate))
+    if not judged:
+        raise UserError(
+            f"{flags.data_path} has no {flags.evaluate} volumes; give a folder or table with some, or another --evaluate."
+        )
     classes = LabelMap.found_in(train, (), False)
     for seed in flags.seeds:
         folder = Path(flags.output) / f"seed-{seed}"
@@ -149,4 +154,5 @@ def told(found: Estimate) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Flags, description=__doc__, use_underscores=True))
+    with speaking_to_people():
+        main(tyro.cli(Flags, description=__doc__, use_underscores=True))

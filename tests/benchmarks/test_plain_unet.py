@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks.plain_unet import Flags, factor, main
+from engine.errors import UserError
 from engine.segmented_cases import dice_by_case
 from tests.discs import write_discs
 
@@ -25,3 +26,11 @@ def test_the_rate_rises_then_falls_to_nothing():
     rates = [factor(step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(1 / 25) and max(rates) == rates[24] and rates[-1] < 1e-3
     assert rates[:25] == sorted(rates[:25]) and rates[24:] == sorted(rates[24:], reverse=True)
+
+
+def test_a_split_that_is_empty_is_told_before_the_training(tmp_path):
+    (tmp_path / "data").mkdir()
+    write_discs(tmp_path / "data/train")
+    with pytest.raises(UserError, match="has no test volumes"):
+        main(Flags(data_path=str(tmp_path / "data"), evaluate="test", output=str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
