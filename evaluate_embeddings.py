@@ -1,7 +1,7 @@
 """What frozen weights know of labels (neighbours, linear probe, retrieval, clusters), their effective rank, and pictures.
 
 Labels come from `labels.csv` at the root of a data folder (path,label[,subject][,split]) and are told apart *within* each
-collection. Every weight file stands beside two baselines: raw pixels, and the same network with random weights. Images are
+collection. Weight files stand beside two baselines: raw pixels, and each of their networks with random weights. Images are
 embedded by the last stage of f_intra; volumes by f_inter, or after stage 1 by the mean of f_intra over their slices.
 
 Reads    folders of images and volumes, weight files of any stage
@@ -102,17 +102,16 @@ def main(config: EvaluationConfig) -> None:
     for name, path in zip(names, config.weights):
         trained[name], said = load_encoders(path, config.sampling, config.resnet_pretrained)
         print(*said, sep="\n")
-    first = next(iter(trained.values()), None)
-    baseline = random_encoders(first.arch if first else config.arch, first.d_model if first else config.d_model, config.seed)
+    baselines, plain = at_random(list(trained.values()), config)
 
     embedded = {}
     for kind, items in [("images", images), ("volumes", volumes)]:
         if items:
-            plain = as_trained(first or baseline, config)
-            of_kind = {"raw pixels": raw_pixels(kind, items, plain), "random weights": embed(kind, items, baseline, plain)}
+            of_kind = {"raw pixels": raw_pixels(kind, items, plain)}
+            of_kind |= {name: embed(kind, items, encoders, plain) for name, encoders in baselines.items()}
             of_kind |= {name: embed(kind, items, encoders, as_trained(encoders, config)) for name, encoders in trained.items()}
             embedded[kind] = items, of_kind
-    figures = {name: {} for name in ("raw pixels", "random weights", *trained)}
+    figures = {name: {} for name in ("raw pixels", *baselines, *trained)}
     for kind, (items, of_kind) in embedded.items():
         for name, embeddings in of_kind.items():
             figures[name][kind] = score(embeddings, items, config)
@@ -125,6 +124,15 @@ def main(config: EvaluationConfig) -> None:
     if listing.left_out:
         print(told(listing.left_out))
     print(f"wrote, into {output}: {', '.join(['evaluation.json', *(name for name, *_ in MAPS), *sheets])}")
+
+
+def at_random(trained: list[Encoders], config: EvaluationConfig) -> tuple[dict[str, Encoders], EvaluationConfig]:
+    """The ResNets of the trained ones, each once, with random weights; and by what constants they are shown files."""
+    wanted = [(of.arch, of.d_model) for of in trained] or [(config.arch, config.d_model)]
+    once = [of for i, of in enumerate(wanted) if of[0] not in dict(wanted[:i])]  # D changes no figure of theirs
+    networks = [random_encoders(*of, config.seed) for of in once]
+    names = ["random weights", *(f"random weights, {of.arch}" for of in networks[1:])]
+    return dict(zip(names, networks)), as_trained(trained[0] if trained else networks[0], config)
 
 
 def as_trained(encoders: Encoders, config: EvaluationConfig) -> EvaluationConfig:
@@ -163,7 +171,7 @@ def score(embeddings: np.ndarray, items: list[Item], config: EvaluationConfig) -
     for name, hits in [("knn", knn_hits(*of_labelled, subjects, config.neighbours)), ("linear", linear[scored])]:
         if len(hits):
             share = float(hits.mean())
-            figures |= {name: share, f"{name}_interval": interval(share, len(hits)), "labelled": len(hits)}
+            figures |= {name: share, f"{name}_interval": interval(share, len(hits)), f"{name}_files": len(hits)}
     figures["knn_chance"] = most_frequent_share(labels, groups)
     return figures | retrieval_scores(*of_labelled, subjects) | cluster_scores(*of_labelled)
 

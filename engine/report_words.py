@@ -143,7 +143,7 @@ def _of_evaluation(weights: str, evaluation: dict) -> list[Verdict]:
         others = {name: evaluation.get(name, {}).get(kind, {}).get("knn") for name in ("random weights", "raw pixels")}
         others["always the most frequent label"] = of.get("knn_chance")
         beside = ", ".join(f"{name} {100 * share:.1f} %" for name, share in others.items() if share is not None)
-        told = f"kNN in the evaluation: {PREDICTED}, {100 * of['knn']:.1f} % of {of['labelled']} {kind} right"
+        told = f"kNN in the evaluation: {PREDICTED}, {100 * of['knn']:.1f} % of {of['knn_files']} {kind} right"
         told += f" ({beside})" * bool(beside)
         alike = others["random weights"] is not None and of["knn_interval"][0] <= others["random weights"]
         found.append(Verdict(DOUBTFUL, told + ": not told apart from random weights.") if alike else Verdict(GOOD, told + "."))

@@ -1,9 +1,9 @@
 """Retrieval by embeddings: asked with a file, those of other subjects that have its label should be found first.
 
 Every labelled file asks the other labelled files of its collection that are of other subjects, ranked by cosine. Where files
-are equally near, no order of theirs counts: an average precision is taken over the distinct similarities, as scikit-learn
-does, a precision at k is the expected one of a random order among equals (McSherry and Najork, ECIR 2008). So an encoder
-that makes all files alike scores as chance does, however the files are sorted.
+are equally near, no order of theirs counts: average precision and precision at k are the expected ones of a random order among
+equals (McSherry and Najork, ECIR 2008). So an encoder that makes all files alike scores as chance does, however the files are
+sorted; scikit-learn's average precision, which takes equals for one place, would give it less.
 """
 
 from typing import NamedTuple
@@ -71,10 +71,11 @@ def ranking_scores(similar: np.ndarray, relevant: np.ndarray, others: np.ndarray
     hits = np.take_along_axis(relevant, order, 1)
     first, last = _runs_of_equals(ranked)
     found = hits.cumsum(1)
-    up_to = np.take_along_axis(found, last, 1)  # hits down to the end of the run that a place lies in
-    precision = (hits * up_to / (last + 1)).sum(1) / np.maximum(found[:, -1], 1)
-    before = np.take_along_axis(found - hits, first, 1)
-    expected = (up_to - before) / (last - first + 1)
+    before = np.take_along_axis(found - hits, first, 1)  # hits down to the run of equals that a place lies in
+    of_run, length = np.take_along_axis(found, last, 1) - before, last - first + 1
+    expected = of_run / length
+    ahead = (np.arange(ranked.shape[1]) - first) * (of_run - 1) / np.maximum(length - 1, 1)  # hits of the run, given one here
+    precision = (expected * (before + 1 + ahead) / np.arange(1, ranked.shape[1] + 1)).sum(1) / np.maximum(found[:, -1], 1)
     at = [expected[:, :k].sum(1) / np.clip(others, 1, k) for k in (1, 5)]
     return precision, *at
 

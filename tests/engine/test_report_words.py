@@ -67,7 +67,7 @@ def test_clusters_of_whole_files_are_told_from_those_of_training(counts, level, 
 
 def test_neighbours_in_the_evaluation_are_held_against_random_weights_and_chance():
     stage = StageRecord(**{**vars(of_images()), "config": {"checkpoint_name": "a.pth"}, "about": {"run": "1"}})
-    own = {"knn": 0.9, "knn_interval": [0.86, 0.93], "knn_chance": 0.5, "labelled": 200}
+    own = {"knn": 0.9, "knn_interval": [0.86, 0.93], "knn_chance": 0.5, "knn_files": 200}
     evaluation = {"random weights": {"images": {"knn": 0.8}}, "a.pth": {"images": own}}
     found = verdicts(stage, evaluation)[-1]
     assert found.level == GOOD

@@ -7,9 +7,9 @@ from PIL import Image
 
 from engine.config import parse
 from engine.errors import UserError
-from evaluate_embeddings import EvaluationConfig, as_trained, main
+from evaluate_embeddings import EvaluationConfig, as_trained, at_random, main
 from models.errors import WeightsError
-from models.pretrained import load_encoders
+from models.pretrained import load_encoders, random_encoders
 from tests import released_files as released
 
 
@@ -64,6 +64,14 @@ def test_files_without_labels_in_no_collection_are_ranked_and_drawn_but_not_scor
     assert set(rows["raw pixels"]["images"]) == {"files", "rankme"}
     names = {"evaluation.json", "embeddings.png", "embeddings_tsne.png", "neighbours_images_random_weights.png"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
+
+
+def test_every_network_has_random_weights_of_its_own_beside_it():
+    trained = [random_encoders(arch, 16, seed=1) for arch in ("resnet18", "resnet34", "resnet18")]
+    for of in (trained, trained[::-1]):
+        baselines, _ = at_random(of, EvaluationConfig())
+        assert [encoders.arch for encoders in baselines.values()] == [encoders.arch for encoders in of[:2]]
+    assert next(iter(at_random([], EvaluationConfig(arch="resnet34"))[0].values())).arch == "resnet34"
 
 
 def test_a_file_that_holds_no_weights_ends_it_before_anything_is_written(tmp_path, data):
