@@ -169,12 +169,7 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
 
 def labelled_cases(config: SegmentationConfig, run: Run) -> tuple[dict[str, list[Case]], LabelMap]:
     """The cases of each split, and which values make which class; what is wrong is said before anything is learned."""
-    patterns = config.image_pattern, config.label_pattern, config.subject_pattern
-    channel = None if config.channel == "none" else config.channel
-    found = run.find(find_cases, config.data_path, *patterns, True, config.manifest, channel)
-    cases = deal_splits(found, config.valid_cases, config.test_cases)
-    split = {name: [case for case in cases if case.split == name] for name in ("train", "valid", "test")}
-    refuse_empty(split, config.evaluate)
+    split = dealt(config, run.find(find_cases, *where_cases_are(config)))
     if config.keep == "best" and not split["valid"]:
         run.say("warning: the validation split is empty: the weights of the last epoch are kept, best or not.")
     others = config.other_labels == "background"
@@ -186,6 +181,20 @@ def labelled_cases(config: SegmentationConfig, run: Run) -> tuple[dict[str, list
     to_be_judged = [case for name in dict.fromkeys(("valid", *judged_splits(config.evaluate))) for case in split[name]]
     of_first(lambda: label_map.refuse_unmapped(to_be_judged))
     return split, label_map
+
+
+def where_cases_are(config: SegmentationConfig) -> tuple:
+    """What `find_cases` is asked for."""
+    patterns = config.image_pattern, config.label_pattern, config.subject_pattern
+    return config.data_path, *patterns, True, config.manifest, None if config.channel == "none" else config.channel
+
+
+def dealt(config: SegmentationConfig, found: list[Case]) -> dict[str, list[Case]]:
+    """The cases of each split. Raises `UserError` where nothing is to be learned from, or judged."""
+    cases = deal_splits(found, config.valid_cases, config.test_cases)
+    split = {name: [case for case in cases if case.split == name] for name in ("train", "valid", "test")}
+    refuse_empty(split, config.evaluate)
+    return split
 
 
 def slices_of_one_volume(config: SegmentationConfig) -> int:

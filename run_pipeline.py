@@ -11,6 +11,8 @@ Writes   runs/<name>/weights/*.pth, runs/<name>/<stage>/, runs/<name>/evaluation
 Run      python run_pipeline.py --method swav --data_path training_data_3D --image_path training_data_2D
 """
 
+import importlib
+import inspect
 import json
 import subprocess
 import sys
@@ -21,13 +23,16 @@ from typing import Literal
 import yaml
 from rich.table import Table
 
+from datasets.cases import find_cases
 from datasets.files import VOLUME_ENDINGS, find_images, find_volumes
 from datasets.identity import ARCHIVES
 from datasets.sources import DICOM_ENDINGS
-from engine.config import parse
+from engine.config import Config, parse, words_of
 from engine.errors import UserError, speaking_to_people
+from engine.listing import Listing
 from engine.stages import Stage, fingerprint, last_epoch, results_on_test, run_stage
 from engine.tables import cell, print_table, with_interval
+from finetune_segmentation import dealt, where_cases_are
 
 ROOT = Path(__file__).resolve().parent
 SET_HERE = {"checkpoint_name", "pretrained_path", "dump_path", "resnet_pretrained", "trans_pretrained", "overwrite", "config"}
@@ -76,6 +81,7 @@ def main(config: PipelineConfig) -> None:
     labelled = fingerprint(labelled_files(config)) if downstream else ""
     data = fingerprint(item.path for item in volumes + images)
     pretraining = [stage for of_method in methods for stage in of_method]
+    refuse_unfit(pretraining, downstream)
     rows = [run_stage(stage, config.nproc, data, last_epoch) for stage in pretraining]
     if not volumes:
         print("There are images only, so this ends after stage 1; stages 2 and 3 learn from volumes (--data_path).")
@@ -86,6 +92,20 @@ def main(config: PipelineConfig) -> None:
         show_segmentations(downstream, segmented)
     if config.report:
         write_report(config)
+
+
+def refuse_unfit(pretraining: list[Stage], downstream: list[Stage]) -> None:
+    """Raises `UserError` for what a late stage would refuse, before the first begins: its constants, its labelled volumes."""
+    for stage in pretraining + downstream:
+        module = importlib.import_module(Path(stage.script).stem)
+        known = [of for of in vars(module).values() if inspect.isclass(of) and issubclass(of, Config)]
+        (own,) = (of for of in known if of.__module__ == module.__name__)
+        config = parse(own, words_of(own, stage.constants, where=f" of {stage.script}"))
+        if stage in downstream[:1]:  # the others read the same volumes
+            listing = Listing(config.on_bad_file, config.workers)
+            found = listing.find(find_cases, *where_cases_are(config))
+            dealt(config, found)
+            listing.concerns(found)
 
 
 def is_raw(root: Path) -> bool:

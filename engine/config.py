@@ -212,14 +212,20 @@ def read_flags(config_class: type, path: str) -> list[str]:
         raise UserError(f"--config {path} cannot be read ({reason}); give a config.yaml as a run writes it.") from None
     if not isinstance(values, dict):
         raise UserError(f"--config {path} holds no `name: value` lines; give a config.yaml as a run writes it.")
-    values.pop("format_version", None)
+    return words_of(config_class, values, where=f" in {path}")
+
+
+def words_of(config_class: type, values: dict, where: str = "") -> list[str]:
+    """The words of the command line that constants by name stand for. Raises `UserError` for one that is no flag."""
     words = []
     for name, value in values.items():
+        if name == "format_version":
+            continue
         if isinstance(value, bool):
             words += [f"--{name}" if value else f"--no_{name}"]
         else:
             words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
-    _refuse_unknown(config_class, words, where=f" in {path}")
+    _refuse_unknown(config_class, words, where)
     return words
 
 

@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import engine.stages
+from datasets.errors import DataError
 from engine.errors import UserError
 from engine.stages import last_epoch, run_stage
-from run_pipeline import PipelineConfig, labelled_files, read_constants, segmentations, show_segmentations, stages
+from run_pipeline import PipelineConfig, labelled_files, read_constants, refuse_unfit, segmentations, show_segmentations, stages
 
 
 @pytest.fixture
@@ -104,6 +106,34 @@ def test_an_f_inter_along_features_takes_no_part(tmp_path):
     (tmp_path / "s3.yaml").write_text("attention: slices\n", encoding="utf-8")
     config.stage3 = str(tmp_path / "s3.yaml")
     assert starts_of(config, "swav")["segmentation-swav3D-context"][2]
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("epocs: 1\n", "--epocs of finetune_segmentation.py is not a flag of this script; did you mean --epochs?"),
+        ("epochs: many\n", "--epochs"),
+        ("test_cases: [nothing-is-called-so]\n", "nothing-is-called-so"),
+        ("classes: ['1']\n", "3 x 3 x 3"),
+    ],
+)
+def test_what_a_segmentation_would_refuse_is_said_before_the_first_stage(tmp_path, text, message):
+    for number, split in enumerate(("train", "train", "valid", "test")):
+        (tmp_path / split).mkdir(exist_ok=True)
+        shape = (3, 3, 3) if split == "test" else (8, 8, 4)
+        np.savez(tmp_path / split / f"{number}.npz", image=np.zeros((8, 8, 4)), label=np.ones(shape, np.uint8))
+    (tmp_path / "s.yaml").write_text(text, encoding="utf-8")
+    config = PipelineConfig(data_path="v", labelled_path=str(tmp_path), segmentation=str(tmp_path / "s.yaml"))
+    pretraining = stages(config, "swav")
+    with pytest.raises((UserError, DataError), match=message):
+        refuse_unfit(pretraining, segmentations(config, [pretraining]))
+
+
+def test_a_constant_that_stage_3_does_not_have_is_said_before_the_first_stage(tmp_path):
+    (tmp_path / "s.yaml").write_text("epsilom: 0.1\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"--epsilom of ssl_swav_3D\.py is not a flag"):
+        refuse_unfit(stages(PipelineConfig(data_path="v", stage3=str(tmp_path / "s.yaml")), "swav"), [])
+    refuse_unfit(stages(PipelineConfig(data_path="v"), "swav") + stages(PipelineConfig(data_path="v"), "deepcluster"), [])
 
 
 def test_a_table_of_cases_outside_the_folder_is_learned_from_too(tmp_path, monkeypatch):
