@@ -7,7 +7,7 @@ from .errors import UserError
 ABOVE_ZERO = """epochs batch_size image_batch_size base_lr checkpoint_freq target_shape d_model temperature epsilon
     sinkhorn_iterations kmeans_iterations bank_slices_per_volume nmb_prototypes nmb_slice_prototypes nmb_crops size_crops
     masks_per_view scored_volumes neighbours nproc channels timeout_minutes slice_step least_slices score_every epoch_steps
-    surface_tolerance side proposals image_size nearest""".split()
+    surface_tolerance side proposals image_size nearest steps jobs""".split()
 NOT_BELOW_ZERO = """final_lr start_warmup clip_grad wd warmup_epochs workers probed_files queue_length slice_queue_length
     epoch_queue_starts freeze_prototypes_niters intra_weight mask_weight cached_views checkpoint_minutes
     processes largest least_content spacing pretrained_rate labelled dice_weight queries""".split()
