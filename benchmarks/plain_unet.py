@@ -1,16 +1,18 @@
 """What libraries alone reach from random weights with the same files and steps: the floor under finetune_segmentation.py.
 
-segmentation-models-pytorch's U-Net and losses, torchvision's transforms, torch's AdamW in one plain loop. Only the files, the
-subjects and splits, the plane and the scores are this repository's, so that the two can be compared volume by volume.
+segmentation-models-pytorch's U-Net and losses, torchvision's transforms, torch's AdamW in one plain loop. Only how
+files are read, the subjects and splits, the plane and the scores are this repository's, so that the two can be compared volume
+by volume.
 
 Run      python benchmarks/plain_unet.py --data_path LABELLED/ACDC --image_size 160 160 --crop_size 96 96 --steps 650
-Writes   <output>/seed-<n>/cases.csv and results.json, as finetune_segmentation.py does; finished seeds are not run again
+Writes   <output>/seed-<n>/cases.csv and results.json, as finetune_segmentation.py does, and asked.json, which says of what;
+         finished seeds are not run again, and refused where they were asked for something else
 """
 
 import math
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -25,16 +27,19 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from tqdm import trange
 
+from benchmarks.finished import begin, finished, mean_and_seeds, told
 from datasets.cases import Case, deal_splits, find_cases
 from datasets.label_map import LabelMap
-from datasets.plane import Placement, placed, placed_labels, placement, taken_back
+from datasets.plane import Placement, placed_labels, taken_back
 from datasets.scans import read_label, read_scan
+from datasets.segmentation import WholeCases
 from datasets.subject_splits import drawn_subjects
-from engine.bootstrap import Estimate, known_mean, mean_of_cases
 from engine.errors import UserError, speaking_to_people
+from engine.finetuning import refuse_larger, refuse_one_value
 from engine.segmentation_report import CaseScores, write_report
 from engine.segmentation_scores import score_volume
-from engine.segmented_cases import dice_by_case, dice_difference
+from engine.segmented_cases import Cases, dice_by_case, dice_difference
+from engine.values import STRIDE, refuse_impossible
 
 TOLERANCE = 2.0  # of surface Dice
 
@@ -44,9 +49,9 @@ class Flags:
     data_path: str  # labelled volumes
     labelled: int = 0  # subjects to learn from (0 = all)
     seeds: tuple[int, ...] = (0, 1, 2)
-    arch: str = "resnet18"
+    arch: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet18"  # those of finetune_segmentation.py
     image_size: tuple[int, int] = (96, 96)
-    crop_size: tuple[int, int] | None = None  # of the part that a step sees (None = all)
+    crop_size: tuple[int, int] | Literal["all"] = "all"  # of the part that a step sees
     batch_size: int = 8
     steps: int = 650
     base_lr: float = 1e-3
@@ -65,6 +70,7 @@ class Pixels(NamedTuple):
 
 
 def main(flags: Flags) -> None:
+    refuse_unfit(flags)
     cases = deal_splits(find_cases(flags.data_path))
     train, judged = ([case for case in cases if case.split == name] for name in ("train", flags.evaluate))
     if not judged:
@@ -72,19 +78,60 @@ def main(flags: Flags) -> None:
             f"{flags.data_path} has no {flags.evaluate} volumes; give a folder or table with some, or another --evaluate."
         )
     classes = LabelMap.found_in(train, (), False)
-    for seed in flags.seeds:
-        folder = Path(flags.output) / f"seed-{seed}"
-        if not (folder / "results.json").exists():
-            model = learned(flags, drawn_subjects(train, flags.labelled, seed), classes, seed)
-            write_report(folder, [score(model, case, classes, flags, seed) for case in judged], classes.names, TOLERANCE)
-    own = dice_by_case([Path(flags.output) / f"seed-{seed}" / "cases.csv" for seed in flags.seeds])
-    subjects, values = zip(*own.values())
-    values = np.array(values)
-    seeds = " / ".join(f"{mean:.3f}" for mean in known_mean(values, axis=0))
-    print(f"{flags.evaluate} Dice {told(mean_of_cases(known_mean(values, axis=1), subjects))}, seeds {seeds}")
+    classes.refuse_unmapped(judged)
+    theirs = scores_of_others(flags, judged) if flags.against else {}
+    folders = {seed: Path(flags.output) / f"seed-{seed}" for seed in flags.seeds}
+    todo = [seed for seed, folder in folders.items() if not finished(folder, asked_of(flags))]
+    for seed in todo:
+        drawn = drawn_subjects(train, flags.labelled, seed)
+        begin(folders[seed], asked_of(flags))
+        model = learned(flags, drawn, classes, seed)
+        scores = [score(model, case, classes, flags, seed) for case in judged]
+        write_report(folders[seed], scores, classes.names, TOLERANCE)
+    own = dice_by_case([folder / "cases.csv" for folder in folders.values()], flags.evaluate)
+    mean, seeds = mean_and_seeds(own)
+    print(f"{flags.evaluate} Dice {mean}, seeds {seeds}")
     if flags.against:
-        theirs = dice_by_case([Path(flags.against) / f"seed-{seed}" / "cases.csv" for seed in flags.seeds], flags.evaluate)
         print(f"{flags.against} - this: {told(dice_difference(theirs, own))}")
+
+
+def refuse_unfit(flags: Flags) -> None:
+    """Raises `UserError` for flags by which nothing can be learned."""
+    refuse_impossible(flags)
+    if not flags.seeds:
+        raise UserError("--seeds is without a value; give one at least.")
+    crop = crop_of(flags)
+    for name, size in (("image_size", flags.image_size), ("crop_size", crop)):
+        if any(side < STRIDE or side % STRIDE for side in size):
+            raise UserError(f"--{name} is {size[0]} {size[1]}; its sides must be multiples of {STRIDE}.")
+    refuse_larger(crop, flags.image_size)
+    refuse_one_value(flags.batch_size, crop, "slice", "--image_size" if flags.crop_size == "all" else "--crop_size")
+
+
+def crop_of(flags: Flags) -> tuple[int, int]:
+    return flags.image_size if flags.crop_size == "all" else flags.crop_size
+
+
+def asked_of(flags: Flags) -> dict:
+    """What the scores of a seed are of."""
+    asked = {name: value for name, value in asdict(flags).items() if name not in ("seeds", "output", "against")}
+    return asked | {"data_path": str(Path(flags.data_path).resolve())}
+
+
+def scores_of_others(flags: Flags, judged: list[Case]) -> Cases:
+    """Those in the folder `--against`. Raises `UserError` when there are none of the volumes that are judged here."""
+    tables = [Path(flags.against) / f"seed-{seed}" / "cases.csv" for seed in flags.seeds]
+    for path in tables:
+        try:
+            names = dice_by_case([path], flags.evaluate).keys()
+        except (OSError, KeyError, ValueError):
+            raise UserError(
+                f"--against: {path} cannot be read as scores; give a folder with seed-<n>/cases.csv of each of --seeds."
+            ) from None
+        if names != {case.name for case in judged}:
+            said = f"{path} has other {flags.evaluate} volumes than {flags.data_path}"
+            raise UserError(f"--against: {said}; give a folder that was judged on the same.")
+    return dice_by_case(tables, flags.evaluate)
 
 
 def learned(flags: Flags, cases: list[Case], classes: LabelMap, seed: int) -> torch.nn.Module:
@@ -105,7 +152,7 @@ def learned(flags: Flags, cases: list[Case], classes: LabelMap, seed: int) -> to
     overlap = smp.losses.DiceLoss("multiclass", classes=list(range(1, len(classes.names) + 1)))
     view = v2.Compose([
         v2.RandomAffine(20, translate=(0.1, 0.1), scale=(0.75, 1.33), interpolation=v2.InterpolationMode.BILINEAR),
-        v2.RandomCrop(flags.crop_size or flags.image_size),
+        v2.RandomCrop(crop_of(flags)),
         v2.ColorJitter(brightness=0.2, contrast=0.2),
     ])  # fmt: skip
     started = time.process_time()
@@ -138,19 +185,14 @@ def score(model: torch.nn.Module, case: Case, classes: LabelMap, flags: Flags, s
 
 
 def read(case: Case, size: tuple[int, int]) -> Pixels:
-    pixels = np.moveaxis(np.asarray(read_scan(case).pixels, np.float32), 2, 0)
-    low, high = map(float, np.percentile(pixels, [0.5, 99.5]))
-    pixels = np.clip((pixels - low) / (high - low), 0, 1)
-    place = placement(pixels.shape[1:], size)
-    return Pixels(placed(torch.from_numpy(pixels), place, 0), float(pixels.mean()), float(pixels.std()), place)
+    """As finetune_segmentation.py does, whose figures this one's are compared with."""
+    of = WholeCases([case], size)[0, 0]
+    images = (of["slices"].float() - of["low"]) / (of["high"] - of["low"])
+    return Pixels(images.clamp(0, 1), of["mean"], of["deviation"], of["placement"])
 
 
 def labels_of(case: Case, classes: LabelMap, place: Placement) -> torch.Tensor:
     return placed_labels(torch.from_numpy(np.moveaxis(read_label(case, classes), 2, 0).copy()), place)
-
-
-def told(found: Estimate) -> str:
-    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
 if __name__ == "__main__":
