@@ -20,7 +20,7 @@ from datasets.label_map import LabelMap
 from datasets.loader import endless_loader, once_loader
 from datasets.plane import size_for, taken_back
 from datasets.scans import read_label, read_scan, scan_shape
-from datasets.segmentation import ScatteredSlices, WholeCases, collate_scattered, collate_whole
+from datasets.segmentation import ScatteredSlices, WholeCases, collate_scattered, collate_whole, refuse_unreadable
 from datasets.segmentation_views import labelled_view, whole_view
 from datasets.subject_splits import drawn_subjects, splits_in_words
 from engine.config import FinetuneConfig
@@ -180,6 +180,7 @@ def labelled_cases(config: SegmentationConfig, run: Run) -> tuple[dict[str, list
         label_map = LabelMap.found_in(split["train"], config.class_names, others)
     to_be_judged = [case for name in dict.fromkeys(("valid", *judged_splits(config.evaluate))) for case in split[name]]
     of_first(lambda: label_map.refuse_unmapped(to_be_judged))
+    of_first(lambda: refuse_unreadable(to_be_judged))
     return split, label_map
 
 

@@ -1,5 +1,6 @@
 """Labelled volumes as the loaders give them: some slices of each to learn from, whole volumes to be judged on."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from .draws import keys, uniform
 from .files import Item, summary, with_truth
 from .fit import compact, mean_and_deviation, robust_range
 from .formats import half_of_memory
-from .label_map import LabelMap
+from .label_map import THREADS, LabelMap
 from .plane import Placement, placed, placed_labels, placement
 from .reading import refuse_constant, refuse_nonfinite
 from .scans import read_label, read_scan, scan_shape
@@ -121,6 +122,18 @@ class WholeCases(Dataset):
         case, scan = self.cases[place[0]], read_scan(self.cases[place[0]])
         slices, greys, where = _slices_of(case, scan.pixels, self.size)
         return {"case": case, "slices": slices, **greys._asdict(), "placement": where, "spacing": scan.spacing}
+
+
+def refuse_unreadable(cases: list[Case]) -> None:
+    """Raises `DataError` when an image cannot be read to its end, or is nothing to judge: before the training, not after it."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        for _ in pool.map(_read_to_its_end, cases):
+            pass
+
+
+def _read_to_its_end(case: Case) -> None:
+    pixels = read_scan(case).pixels
+    _slices_of(case, pixels, pixels.shape[:2])
 
 
 def collate_scattered(samples: list[dict]) -> dict:

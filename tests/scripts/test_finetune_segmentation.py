@@ -67,6 +67,16 @@ def test_steps_see_crops_of_the_plane_and_whole_slices_are_judged(here, monkeypa
     assert read_downstream("weights/segmentation.pth", "segmentation").about["image_size"] == [64, 64]
 
 
+@pytest.mark.parametrize("fill, message", [(np.nan, "NaN or infinite"), (3.0, "same value, 3.0")])
+def test_a_volume_that_cannot_be_judged_is_said_before_anything_is_learned(here, fill, message):
+    path = Path("data/patient009_frame02.npz")
+    with np.load(path) as stored:
+        np.savez(path, image=np.full(stored["image"].shape, fill, np.float32), label=stored["label"])
+    with pytest.raises(ValueError, match=message):
+        fine_tune("--test_cases", "patient009")
+    assert not Path("runs").exists()
+
+
 def test_seeds_are_runs_of_their_own_with_one_mean(here, capsys):
     fine_tune("--seeds", "1", "2", "--labelled", "2", "--evaluate", "valid", "--context")
     of_valid = results()["valid"]
