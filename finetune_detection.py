@@ -17,6 +17,7 @@ from datasets.box_dataset import BoxDataset, collate_boxes, detector_images, tar
 from datasets.boxes import find_boxed, findings_of
 from datasets.files import subject_of
 from datasets.loader import epoch_loader, once_loader
+from datasets.subject_splits import splits_in_words
 from engine.config import FinetuneConfig
 from engine.detection_results import Judged, gathered, write_cases, write_mean, write_results
 from engine.detection_scores import Boxes, detection_scores
@@ -89,7 +90,7 @@ def learn(config: DetectionConfig) -> tuple[dict, tuple[int, list[str], dict[str
     )
     best = Best(detector)
     network = run.prepare(detector, loader, shares={BACKBONE: config.pretrained_rate if weights else 1.0}, best=best)
-    run.say(in_words(splits, findings))
+    run.say(*in_words(dict(zip(SPLIT_NAMES, splits)), findings))
 
     for epoch in run.epochs():
         for batch in run.batches(loader):
@@ -139,9 +140,9 @@ def refuse_unusable(config: DetectionConfig, splits: dict[str, list]) -> None:
         raise UserError("--keep best needs boxes in the split valid, of which there are none; use --keep last.")
 
 
-def in_words(splits: tuple[list, ...], findings: list[str]) -> str:
-    counts = [f"{len(of)} of {name} ({sum(len(p.boxes) for p in of)} boxes)" for name, of in zip(SPLIT_NAMES, splits)]
-    return f"pictures: {', '.join(counts)}; findings: {', '.join(findings)}."
+def in_words(splits: dict[str, list], findings: list[str]) -> tuple[str, str]:
+    boxes = [f"{sum(len(picture.boxes) for picture in of)} in {name}" for name, of in splits.items()]
+    return splits_in_words(splits["train"], splits, "picture"), f"boxes: {', '.join(boxes)}; findings: {', '.join(findings)}."
 
 
 if __name__ == "__main__":

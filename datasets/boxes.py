@@ -9,6 +9,7 @@ from pathlib import Path
 from .box_tables import Row, read_box_table
 from .errors import DataError
 from .files import IMAGE_ENDINGS, SPLITS, Item, find_images, has_labels, read_labels
+from .people import with_subjects
 from .readers import Box, merged
 from .reading import open_image, reason_of
 from .subject_splits import drawn_subjects, with_splits
@@ -34,8 +35,9 @@ def find_boxed(
     tables: inside `root`. unnamed: pictures that no table names are left out ("unknown"), or have nothing on them ("negative").
     findings: those to find (none = all); boxes of others are passed over. labelled: subjects of the training split that are
     drawn by the seed (0 = all). A split is taken from the table, else from `labels.csv` (path,label[,subject][,split]), else
-    from a folder train/, valid/ or test/; what is then missing is dealt by `with_splits`. Where several readers drew,
-    their boxes are `merged`. Raises `DataError` for what cannot be understood or shares a subject between splits.
+    from a folder train/, valid/ or test/; what is then missing is dealt by `with_splits`. A subject that no table tells is
+    guessed by names (`with_subjects`). Where several readers drew, their boxes are `merged`. Raises `DataError` for what cannot
+    be understood or shares a subject between splits.
     """
     if not root:
         raise DataError("No pictures are given; name the folder of pictures and their table of boxes with --data_path.")
@@ -53,7 +55,7 @@ def find_boxed(
         pictures += [_picture(folder, name, [], labels.get(name, {})) for name in names.all if name not in rows]
     _refuse_unknown(pictures, set(findings), folder)
     pictures = [_of_findings(picture, set(findings)) for picture in pictures]
-    pictures = with_splits(sorted(pictures, key=lambda picture: picture.name))
+    pictures = with_splits(sorted(with_subjects(pictures), key=lambda picture: picture.name))
     train, valid, test = ([p for p in pictures if p.split == split] for split in SPLITS[1:])
     train = drawn_subjects(train, labelled, seed)
     if not any(picture.boxes for picture in train):

@@ -11,7 +11,8 @@ from .errors import DataError
 from .files import SPLITS, VOLUME_ENDINGS, read_table
 from .foreign import shape_in
 from .identity import ARCHIVES
-from .pairing import by_custom, by_patterns, is_of_test, subject_guessed
+from .pairing import by_custom, by_patterns, is_of_test, plain_name
+from .people import subjects_by_names
 from .subject_splits import with_splits
 
 MANIFEST = "cases.csv"  # image,label[,subject][,split]
@@ -108,8 +109,7 @@ def find_cases(
     if need_labels and unlabelled:
         raise DataError(_no_label(unlabelled, label_pattern))
     splits = {"train", "valid", "test"} if (root / "train").is_dir() else set()
-    placed = (replace(_placed(case, splits, subject_pattern), channel=channel) for case in cases)
-    return sorted(placed, key=lambda case: case.name)
+    return sorted(_placed(cases, splits, subject_pattern, channel), key=lambda case: case.name)
 
 
 def _names(root: Path) -> list[str]:
@@ -195,13 +195,17 @@ def _of_table(root: Path, path: Path) -> list[Case]:
     return list(cases.values())
 
 
-def _placed(case: Case, splits: set[str], pattern: str) -> Case:
-    """The case with its split and subject."""
-    folder, _, inner = case.name.partition("/")
-    below = folder in splits
-    subject = case.subject or (_matched(case, pattern) if pattern else subject_guessed(inner if below else case.name))
-    split = folder if below else "test" if is_of_test(case.name) else ""
-    return replace(case, subject=subject, split=case.split or split)
+def _placed(cases: list[Case], splits: set[str], pattern: str, channel: int | None) -> list[Case]:
+    """The cases with their splits, subjects and channel."""
+    folder_of = {case: case.name.partition("/")[0] for case in cases}
+    inner = {case: case.name.partition("/")[2] if folder_of[case] in splits else case.name for case in cases}
+    guessed = {} if pattern else subjects_by_names(inner.values())
+    placed = []
+    for case in cases:
+        subject = case.subject or (_matched(case, pattern) if pattern else guessed[inner[case]] or plain_name(inner[case]))
+        split = folder_of[case] if folder_of[case] in splits else "test" if is_of_test(case.name) else ""
+        placed.append(replace(case, subject=subject, split=case.split or split, channel=channel))
+    return placed
 
 
 def _matched(case: Case, pattern: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .errors import DataError
 from .files import SPLITS, Item, find_images, find_volumes, read_table
+from .people import with_subjects
 from .subject_splits import drawn_subjects, with_splits
 
 # what columns of a table are called, ours first
@@ -33,7 +34,8 @@ def find_classified(root: str | Path, volumes: bool, table: str = "", columns: S
     table: a CSV file of which files are taken ("" = `labels.csv` at the root; without one, the class is the folder:
     [train/]<class>/…). columns: `name=column` where it calls path, label, subject, split otherwise; a path is relative to the
     root, or to the root's folder of the row's split. Rows without a label are left out.
-    Raises `DataError` for a folder or table that cannot be so read.
+    A subject that no table tells is guessed by names (`with_subjects`). Raises `DataError` for a folder or table that cannot
+    be so read.
     """
     root = Path(root)
     if not root.is_dir():
@@ -51,7 +53,7 @@ def find_classified(root: str | Path, volumes: bool, table: str = "", columns: S
             )
     if not items:
         raise DataError(f"{path if path.is_file() else root} labels no file; give each a label.")
-    return sorted(items, key=lambda item: item.name)
+    return sorted(with_subjects(items), key=lambda item: item.name)
 
 
 def dealt(items: list[Item]) -> Classified:

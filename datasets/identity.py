@@ -11,18 +11,23 @@ PIECES, PIECE = 16, 4096  # of a file, whose digest tells it from others
 
 
 def subject_by_name(name: str) -> str:
-    """Who a file is of, by its path: a BIDS folder `sub-…`; a folder with a number, whose name begins the file's; else itself.
+    """Who a file is of, by its path: whom `person_by_name` finds there; else it is a subject of its own."""
+    return person_by_name(name) or stem_of(name)
+
+
+def person_by_name(name: str) -> str:
+    """Who a file is of: BIDS's `sub-…` in the name of a folder or its own; a folder with a number, whose name begins it; or "".
 
     Without a number a folder is a collection: ct_train/ct_train_1001_image.nii.gz.
     """
     path = PurePosixPath(name)
-    for parent in path.parts[:-1]:
-        if parent.startswith("sub-"):
-            return parent
+    for part in (*path.parts[:-1], stem_of(path.name)):
+        if part.startswith("sub-"):
+            return part.partition("_")[0]
     for parent in reversed(path.parts[:-1]):
         if path.name.lower().startswith(parent.lower()) and any(character.isdigit() for character in parent):
             return parent
-    return stem_of(name)
+    return ""
 
 
 def key_of(files: tuple[Path, ...], whole: bool = False) -> str:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import PurePosixPath
 
 from .errors import DataError
-from .identity import stem_of, subject_by_name
+from .identity import stem_of
 
 LABEL_MARK = re.compile(r"[_-](labels?|seg|segmentation|gt|masks?)$", re.IGNORECASE)  # at the end of a label's name
 IMAGE_MARK = re.compile(r"[_-](image|img)$", re.IGNORECASE)
@@ -14,7 +14,6 @@ FOLDERS = {"images": ("labels", "masks", "segmentations"), "imagesTr": ("labelsT
 CHANNELS = ("imagesTr", "imagesTs")  # whose files may end in the number of a channel, as nnU-Net's do
 FIRST_CHANNEL, OTHER_CHANNEL = re.compile(r"_0000$"), re.compile(r"_000[1-9]$")
 OF_TEST = "imagesTs"  # in which published sets keep images without their labels
-FRAME = re.compile(r"[_-]frame[_-]?\d+$", re.IGNORECASE)  # of a person whose heart was taken at several times
 
 
 def by_patterns(names: list[str], image_pattern: str, label_pattern: str) -> dict[str, str]:
@@ -103,9 +102,8 @@ def is_of_test(name: str) -> bool:
     return OF_TEST in PurePosixPath(name).parts[:-1]
 
 
-def subject_guessed(name: str) -> str:
-    """Who an image is of, by its path: as other files are, and `patient003_frame01` is of patient003."""
-    subject = IMAGE_MARK.sub("", subject_by_name(name))
-    if any(folder in CHANNELS for folder in PurePosixPath(name).parts[:-1]):
-        subject = FIRST_CHANNEL.sub("", subject)
-    return FRAME.sub("", subject)
+def plain_name(name: str) -> str:
+    """The path of an image without its ending, and without what only says that it is one, or the first of its channels."""
+    plain = IMAGE_MARK.sub("", stem_of(name))
+    of_channels = any(folder in CHANNELS for folder in PurePosixPath(name).parts[:-1])
+    return FIRST_CHANNEL.sub("", plain) if of_channels else plain

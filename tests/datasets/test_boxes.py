@@ -167,6 +167,15 @@ def test_subjects_are_dealt_where_there_are_no_splits(tmp_path):
     assert all(subjects) and all(not a & b for a, b in itertools.combinations(subjects, 2))
 
 
+def test_a_subject_that_no_table_tells_is_told_by_names(tmp_path):
+    names = [f"sub-{who:02}_{view}.png" for who in range(20) for view in ("pa", "lateral")]
+    pictures(tmp_path, *names)
+    splits = find_boxed(str(tmp_path), table(tmp_path, *(f"{name},1,1,9,9,mass,," for name in names)))
+    subjects = [{p.subject for p in split} for split in splits]
+    assert set().union(*subjects) == {f"sub-{who:02}" for who in range(20)}
+    assert all(subjects) and all(not a & b for a, b in itertools.combinations(subjects, 2))
+
+
 def test_fewer_drawn_subjects_are_among_more(tmp_path):
     names = [f"train/{number:02d}.png" for number in range(48)]
     pictures(tmp_path, *names)

@@ -248,6 +248,16 @@ def test_a_pattern_tells_the_subject_of_every_case_or_is_refused(tmp_path):
             find_cases(tmp_path, subject_pattern=pattern)
 
 
+@pytest.mark.parametrize("layout", ["sub-{who:02}_ses-{visit}_T1w", "patient{who:03}/visit{visit}", "x{who}/visit{visit}"])
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_visits_of_a_person_go_into_one_split(tmp_path, layout, split):
+    names = [split + layout.format(who=who, visit=visit) for who in range(10) for visit in (1, 2)]
+    write(tmp_path, *(f"{name}{mark}.nii.gz" for name in names for mark in ("", "_label")))
+    split_of = {case.name.removesuffix(".nii.gz"): case.split for case in deal_splits(find_cases(tmp_path))}
+    assert all(split_of[one] == split_of[other] for one, other in zip(names[::2], names[1::2]))
+    assert set(split_of.values()) == ({"train", "valid"} if split else {"train", "valid", "test"})
+
+
 def test_parts_of_names_win_over_folders_and_are_whole_numbers():
     cases = [case_of(f"ct_train_{number}_image.nii.gz", "train") for number in (1001, 1004, 11004, 1010)]
     splits = [case.split for case in deal_splits(cases, ("1004",), ("1010",))]

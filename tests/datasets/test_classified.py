@@ -91,6 +91,18 @@ def test_folders_and_tables_that_are_not_there(tmp_path):
         find_classified(tmp_path, False)
 
 
+@pytest.mark.parametrize(
+    "layout", ["sub-{who:02}/sub-{who:02}_ses-{visit}.png", "x{who}/{visit}.png", "x{who}_visit{visit}.png"]
+)
+def test_files_of_a_person_go_into_one_split(tmp_path, layout):
+    names = [f"{'ab'[who % 2]}/" + layout.format(who=who, visit=visit) for who in range(20) for visit in (1, 2)]
+    put(tmp_path, *names)
+    parts = dealt(find_classified(tmp_path, False))
+    split_of = {i.name: name for name in PARTS for i in getattr(parts, name)}
+    assert all(split_of[one] == split_of[other] for one, other in zip(names[::2], names[1::2]))
+    assert subjects_in(parts, "a") == {"train": 7, "valid": 1, "test": 2}
+
+
 PARTS = ("train", "valid", "test")
 
 

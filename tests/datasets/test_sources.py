@@ -15,6 +15,7 @@ from datasets.sources import find_sources
         ("BraTS_0001/BraTS_0001_flair.nii.gz", "BraTS_0001"),
         ("training/patient001/patient001_4d.nii.gz", "patient001"),
         ("sub-07/ses-1/anat/sub-07_T1w.nii.gz", "sub-07"),
+        ("sub-07_ses-1_T1w.nii.gz", "sub-07"),
         ("ct_train/ct_train_1001_image.nii.gz", "ct_train/ct_train_1001_image"),
         ("imagesTr/la_003.nii.gz", "imagesTr/la_003"),
         ("a.mha", "a"),

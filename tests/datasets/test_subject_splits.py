@@ -73,3 +73,10 @@ def test_files_and_their_subjects_are_counted_as_are_those_that_were_drawn_from_
         "train: 2 volumes of 1 subject, drawn from 6 volumes of 3 subjects; valid: 2 volumes."
     )
     assert splits_in_words(files_of["train"], files_of, "image") == "train: 6 images of 3 subjects; valid: 2 images."
+
+
+def test_it_is_said_where_every_file_is_taken_for_a_subject_of_its_own():
+    files_of = {"train": [Thing("a"), Thing("b", "berta")], "valid": [Thing("c")], "test": []}
+    assert splits_in_words(files_of["train"][:1], files_of, "volume") == (
+        "train: 1 volume, drawn from 2 volumes; valid: 1 volume; each taken for a subject of its own."
+    )
