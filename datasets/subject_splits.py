@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from .errors import DataError
 from .files import hash_of, subject_of
+from .pairing import plain_name
 
 SHARES = {"test": 0.2, "valid": 0.1}  # of the subjects
 
@@ -97,14 +98,14 @@ def drawn_subjects(items: Sequence[Kind], count: int, seed: int, whose: str = ""
 
 
 def splits_in_words(learned: Sequence, files_of: dict[str, Sequence], what: str) -> str:
-    """How many files and subjects learn, validate and test, and whether no two files are taken for one subject's.
+    """How many files and subjects learn, validate and test, and whether nobody told subjects, and names none of two files.
 
     learned: those drawn from `files_of["train"]`. what: a file is.
     """
     drawn = f", drawn from {_counted(files_of['train'], what)}" if len(learned) < len(files_of["train"]) else ""
     others = [f"{name}: {_counted(files_of[name], what)}" for name in ("valid", "test") if files_of[name]]
     everything = [file for files in files_of.values() for file in files]
-    alone = len(everything) > 1 and len({subject_of(file) for file in everything}) == len(everything)
+    alone = len(everything) > 1 and all(plain_name(file.name).endswith(file.subject) for file in everything)
     said = [f"train: {_counted(learned, what)}{drawn}", *others, *["each taken for a subject of its own"] * alone]
     return f"{'; '.join(said)}."
 

@@ -76,7 +76,9 @@ def test_files_and_their_subjects_are_counted_as_are_those_that_were_drawn_from_
 
 
 def test_it_is_said_where_every_file_is_taken_for_a_subject_of_its_own():
-    files_of = {"train": [Thing("a"), Thing("b", "berta")], "valid": [Thing("c")], "test": []}
+    files_of = {"train": [Thing("a"), Thing("train/b_image.nii.gz", "b")], "valid": [Thing("c")], "test": []}
     assert splits_in_words(files_of["train"][:1], files_of, "volume") == (
         "train: 1 volume, drawn from 2 volumes; valid: 1 volume; each taken for a subject of its own."
     )
+    told = {"train": [Thing("a", "anna"), Thing("b", "berta")], "valid": [], "test": []}
+    assert splits_in_words(told["train"], told, "volume") == "train: 2 volumes."
