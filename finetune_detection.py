@@ -72,8 +72,8 @@ def learn(config: DetectionConfig) -> tuple[dict, tuple[int, list[str], dict[str
     Gives what is in its results.json, and for the table of all runs its seed, its findings and what it was judged on.
     """
     run = start(config, __file__)
-    drawn = config.labelled, config.seed
-    splits = run.find(find_boxed, config.data_path, config.boxes, config.unnamed, config.findings, *drawn)
+    which = config.unnamed, config.findings, config.labelled, config.seed, config.on_bad_file == "skip"
+    splits = run.find(find_boxed, config.data_path, config.boxes, *which)
     findings = findings_of(*splits)
     weights = str(run.input(config.start_from)) if config.start_from else ""
     resnet = str(run.input(config.resnet_pretrained)) if config.resnet_pretrained else ""

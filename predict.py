@@ -116,7 +116,7 @@ def detect(weights: DownstreamWeights, config: PredictionConfig, listing: Listin
     model, about = rebuilt(weights), weights.about
     print(network_in_words(weights, about["findings"]))
     pictures = BoxDataset(
-        listing.find(unboxed, wanted(config, "image_path")), about["findings"], about["side"],
+        listing.find(unboxed, wanted(config, "image_path"), config.on_bad_file == "skip"), about["findings"], about["side"],
         whole_range=about["normalise"] == "imagenet",
     )  # fmt: skip
     device, dtype = machine(config)

@@ -20,7 +20,10 @@ SAME_SHAPE = 0.02  # by how much two sides may shrink differently, where a pictu
 
 @dataclass(frozen=True)
 class BoxedPicture(Item):
-    """A picture, its (height, width), and what is known to be in it: boxes x1, y1, x2, y2 in its pixels, and their findings."""
+    """A picture, its (height, width), and what is known to be in it: boxes x1, y1, x2, y2 in its pixels, and their findings.
+
+    size: (0, 0) of a file that cannot be read, which has no boxes then; only where such files are left out after listing.
+    """
 
     size: tuple[int, int] = (0, 0)
     boxes: tuple[Box, ...] = ()
@@ -28,7 +31,13 @@ class BoxedPicture(Item):
 
 
 def find_boxed(
-    root: str, tables: Iterable[str], unnamed: str = "unknown", findings: Iterable[str] = (), labelled: int = 0, seed: int = 0
+    root: str,
+    tables: Iterable[str],
+    unnamed: str = "unknown",
+    findings: Iterable[str] = (),
+    labelled: int = 0,
+    seed: int = 0,
+    skip: bool = False,
 ) -> tuple[list[BoxedPicture], list[BoxedPicture], list[BoxedPicture]]:
     """The pictures of the splits train, valid and test, each sorted by name.
 
@@ -37,7 +46,7 @@ def find_boxed(
     drawn by the seed (0 = all). A split is taken from the table, else from `labels.csv` (path,label[,subject][,split]), else
     from a folder train/, valid/ or test/; what is then missing is dealt by `with_splits`. A subject that no table tells is
     guessed by names (`with_subjects`). Where several readers drew, their boxes are `merged`. Raises `DataError` for what cannot
-    be understood or shares a subject between splits.
+    be understood or shares a subject between splits, and, unless `skip`, for a picture that cannot be read.
     """
     if not root:
         raise DataError("No pictures are given; name the folder of pictures and their table of boxes with --data_path.")
@@ -50,9 +59,9 @@ def find_boxed(
         for row in read_box_table(folder / table):
             rows[names.of(row)].append(row)
     labels = read_labels(folder) if has_labels(folder) else {}  # others bring tables of that name, too
-    pictures = [_picture(folder, name, of, labels.get(name, {})) for name, of in rows.items()]
+    pictures = [_picture(folder, name, of, labels.get(name, {}), skip) for name, of in rows.items()]
     if unnamed == "negative":
-        pictures += [_picture(folder, name, [], labels.get(name, {})) for name in names.all if name not in rows]
+        pictures += [_picture(folder, name, [], labels.get(name, {}), skip) for name in names.all if name not in rows]
     _refuse_unknown(pictures, set(findings), folder)
     pictures = [_of_findings(picture, set(findings)) for picture in pictures]
     pictures = with_splits(sorted(with_subjects(pictures), key=lambda picture: picture.name))
@@ -101,27 +110,29 @@ class _Names:
         )
 
 
-def unboxed(root: str | Path) -> list[BoxedPicture]:
+def unboxed(root: str | Path, skip: bool = False) -> list[BoxedPicture]:
     """All pictures below `root`, of any split: those in which something is to be found. Raises `DataError` as `find_boxed`."""
-    return [BoxedPicture(**vars(item), size=_size_of(item.path)) for item in find_images(root, SPLITS)]
+    return [BoxedPicture(**vars(item), size=_size_of(item.path, skip)) for item in find_images(root, SPLITS)]
 
 
-def _size_of(path: Path) -> tuple[int, int]:
-    """(height, width), from the header."""
+def _size_of(path: Path, skip: bool) -> tuple[int, int]:
+    """(height, width), from the header; (0, 0) where that cannot be read and such files are left out later."""
     try:
         with open_image(path) as image:
             return image.size[1], image.size[0]
     except Exception as error:  # parsers fail in many ways
+        if skip:
+            return 0, 0
         raise DataError(f"{path} cannot be read as a picture ({reason_of(error)}); replace or remove the file.") from None
 
 
-def _picture(root: Path, name: str, rows: list[Row], label: dict) -> BoxedPicture:
-    path, (height, width) = root / name, _size_of(root / name)
+def _picture(root: Path, name: str, rows: list[Row], label: dict, skip: bool) -> BoxedPicture:
+    path, (height, width) = root / name, _size_of(root / name, skip)
     split = _only("split", name, [row.split for row in rows]) or label.get("split") or _folder_split(root, name)
     if split not in SPLITS:
         raise DataError(f"{rows[0].where}, gives {name} the split {split!r}; use train, valid, test, or nothing.")
     subject = _only("subject", name, [row.subject for row in rows]) or label.get("subject") or ""
-    drawn = [(row.reader, row.finding, _placed(row, (height, width))) for row in rows if row.box]
+    drawn = [(row.reader, row.finding, _placed(row, (height, width))) for row in rows if row.box and height]
     several = len({row.reader for row in rows}) > 1
     truth = merged(drawn) if several else [(finding, box) for _, finding, box in drawn]
     inner = name.split("/")[1 if _folder_split(root, name) else 0 :]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.ops import box_iou
 
-from datasets.boxes import find_boxed, findings_of
+from datasets.boxes import find_boxed, findings_of, unboxed
 from datasets.errors import DataError
 from datasets.readers import merged, overlap
 
@@ -145,6 +145,17 @@ def test_tables_and_names_that_cannot_be_understood_are_refused(root):
     train, *_ = find_boxed(str(root), table(root, "a.png,1,2,10,20,mass,train,"))
     assert train[0].name == "train/a.png"
     assert "No pictures are given" in refused("", ["boxes.csv"])
+
+
+def test_a_picture_without_a_readable_header_is_listed_where_such_files_are_left_out_later(root):
+    (root / "train/a.png").write_bytes(b"no picture")
+    tables = table(root, *ROWS)
+    assert "train/a.png cannot be read as a picture" in refused(root, tables)
+    train, *_ = find_boxed(str(root), tables, skip=True)
+    assert [(p.name, len(p.boxes), bool(p.fault())) for p in train] == [("train/a.png", 0, True), ("train/b.png", 1, False)]
+    with pytest.raises(DataError, match=r"train/a\.png cannot be read as a picture"):
+        unboxed(root)
+    assert len(unboxed(root, skip=True)) == 5
 
 
 def test_a_subject_in_two_splits_is_refused(root):

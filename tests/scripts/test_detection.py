@@ -11,6 +11,7 @@ from PIL import Image
 from torchvision.models import resnet18
 
 import finetune_detection
+import predict
 from engine.config import parse, preset_file
 from finetune_detection import DetectionConfig, main
 from models.detector import BACKBONE, make_detector, rebuilt
@@ -169,6 +170,19 @@ def test_what_cannot_be_learned_or_judged_is_one_sentence(radiographs, tmp_path,
     (tmp_path / "few/boxes.csv").write_text("\n".join(named), encoding="utf-8")
     said = refused("finetune_detection", ["--data_path", tmp_path / "few"], capsys)
     assert "No file is in the split test" in said
+
+
+def test_a_picture_with_an_unreadable_header_is_left_out_of_learning_and_of_prediction(tmp_path, capsys):
+    make_radiographs(tmp_path / "dirty")
+    (tmp_path / "dirty/train/7.train.png").write_bytes(b"no picture")
+    words = ["--data_path", tmp_path / "dirty"]
+    assert "7.train.png cannot be read as a picture" in refused("finetune_detection", words, capsys)
+    skip = ["--on_bad_file", "skip"]
+    learn(tmp_path / "dirty", *skip, "--epochs", 1, "--batch_size", 7, "--evaluate", "none", "--keep", "last")
+    assert "1 file(s) were left out (--on_bad_file skip): " in capsys.readouterr().out
+    words = ["--weights", "weights/detection.pth", "--image_path", tmp_path / "dirty", "--workers", 0]
+    predict.main(parse(predict.PredictionConfig, [*map(str, words), *skip]))
+    assert "1 file(s) were left out (--on_bad_file skip): " in capsys.readouterr().out
 
 
 def test_the_preset_of_vindr_is_a_file_of_constants():
