@@ -9,6 +9,7 @@ Writes   <output>/subset*/<seriesuid>_<row>.npy (H x W x C, int16 Hounsfield uni
 Run      python -m datasets.luna16 --volumes LUNA16 --candidates LUNA16/candidates_V2.csv --output training_data_luna16
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from .reading import open_volume
 from .tables import LABELS
 
 AIR = -1000  # Hounsfield units
+FOLDS = set(range(10))
 COLUMNS = ("seriesuid", "coordX", "coordY", "coordZ", "class")
 
 
@@ -55,6 +57,7 @@ class Candidate:
 
 
 def main(config: Candidates) -> None:
+    refuse_impossible(config)
     output = Path(config.output)
     if (output / "labels.csv").exists():
         raise DataError(f"{output} holds labelled files already; name a new folder with --output.")
@@ -77,11 +80,33 @@ def main(config: Candidates) -> None:
         split = split_of(fold, config.valid, config.test)
         rows.append(dict(zip(LABELS, (name, candidate.label, candidate.series, split))))
     write_text(output / "labels.csv", table(LABELS, sorted(rows, key=lambda row: row["path"])))
+    empty = [split for split in ("train", "valid", "test") if split not in {row["split"] for row in rows}]
     nodules = sum(candidate.label == "1" for candidate in kept)
     print(
         f"wrote {nodules} nodules and {len(kept) - nodules} other candidates of {len({c.series for c in kept})} series to "
-        f"{output}" + (f"; {absent} series are not there and were left out" if absent else "")
+        f"{output}"
+        + (f"; {absent} series are not there and were left out" if absent else "")
+        + (f"; nothing is in the split {' and '.join(empty)}" if empty else "")
     )
+
+
+def refuse_impossible(config: Candidates) -> None:
+    """Raises `DataError` for numbers that no patches, or no splits, can be made with."""
+    in_words = lambda numbers: " ".join(f"{number:g}" for number in numbers)  # noqa: E731
+    if min(config.shape) < 1:
+        raise DataError(f"--shape is {in_words(config.shape)}; slices, rows and columns of a patch must be 1 or more.")
+    if not all(0 < step < math.inf for step in config.spacing):
+        raise DataError(f"--spacing is {in_words(config.spacing)}; the mm between slices, rows and columns must be above 0.")
+    if config.negatives < 0:
+        raise DataError(f"--negatives is {config.negatives}; it must be 0, which keeps all, or above.")
+    for name, folds in (("valid", config.valid), ("test", config.test)):
+        if not set(folds) <= FOLDS:
+            raise DataError(f"--{name} is {in_words(folds)}; the folds are 0 to 9, of subset0 to subset9.")
+    both = sorted(set(config.valid) & set(config.test))
+    if both:
+        raise DataError(f"--valid and --test both name the fold {both[0]}; a fold is in one split.")
+    if {*config.valid, *config.test} == FOLDS:
+        raise DataError("--valid and --test name all ten folds; leave one, at least, to train on.")
 
 
 def find_scans(root: Path) -> dict[str, Path]:

@@ -58,6 +58,30 @@ def test_all_false_candidates_are_kept_on_request_and_nothing_is_written_over(lu
         main(asked(luna))
 
 
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({"shape": (0, 8, 8)}, "--shape is 0 8 8; slices, rows and columns of a patch must be 1 or more"),
+        ({"spacing": (0.0, 1.0, 1.0)}, "--spacing is 0 1 1; the mm"),
+        ({"spacing": (1.0, float("nan"), 1.0)}, "--spacing is 1 nan 1; the mm"),
+        ({"negatives": -1}, "--negatives is -1; it must be 0, which keeps all, or above"),
+        ({"valid": (9,), "test": (9,)}, "--valid and --test both name the fold 9"),
+        ({"valid": (12,)}, "--valid is 12; the folds are 0 to 9"),
+        ({"test": (-1,)}, "--test is -1; the folds are 0 to 9"),
+        ({"valid": (8,), "test": (0, 1, 2, 3, 4, 5, 6, 7, 9)}, "name all ten folds; leave one"),
+    ],
+)
+def test_numbers_that_give_no_patches_or_no_splits_are_refused(luna, changes, sentence):
+    with pytest.raises(DataError, match=sentence):
+        main(asked(luna, **changes))
+    assert not (luna / "out").exists()
+
+
+def test_a_split_without_a_candidate_is_told(luna, capsys):
+    main(asked(luna, valid=(7,)))
+    assert capsys.readouterr().out.endswith("; nothing is in the split valid\n")
+
+
 def test_series_that_are_not_there_are_told(luna, capsys):
     (luna / "scans" / "subset8" / "1.3.6.1.mhd").unlink()
     with pytest.raises(DataError, match=r"1 series of .*candidates\.csv have no volume below .*--missing leave_out"):
