@@ -16,6 +16,7 @@ from .people import subjects_by_names
 from .subject_splits import with_splits
 
 MANIFEST = "cases.csv"  # image,label[,subject][,split]
+KINDS = "NIfTI, MHA, NRRD, NPY, NPZ, HDF5"
 THREADS = 16  # a header waits for the disk, or for the network
 HOW_TO_NAME = f"name files with --image_pattern and --label_pattern, or in a table {MANIFEST} (image,label,subject,split)"
 
@@ -86,9 +87,11 @@ def find_cases(
     case. Raises `DataError`, which names the file, when an image has no label and `need_labels`, or several; when a table or
     pattern is wrong, or nothing is found.
     """
+    if not str(root):
+        raise DataError("No volumes are given; name the folder of images and their labels with --data_path.")
     root = Path(root)
     if not root.is_dir():
-        raise DataError(f"{root} is not a folder; give one with images and their labels.")
+        raise DataError(f"{root} is not a folder; give one with images{' and their labels' * need_labels}.")
     lonely = (label_pattern and not image_pattern) or (image_pattern and need_labels and not label_pattern)
     if lonely or (image_pattern and manifest):
         raise DataError("--image_pattern and --label_pattern go together, and not with a table of cases; give both or none.")
@@ -103,8 +106,9 @@ def find_cases(
             pairs = _by_custom(root, names, need_labels, channel)
         cases = [Case(root / name, name, root / label if label else None) for name, label in pairs.items()]
     if not cases:
-        what = f"no file {image_pattern}" if image_pattern else "no images (NIfTI, MHA, NRRD, NPY, NPZ) with labels"
-        raise DataError(f"{root} has {what}; {HOW_TO_NAME}.")
+        what = f"no file {image_pattern}" if image_pattern else f"no images ({KINDS}){' with labels' * need_labels}"
+        how = HOW_TO_NAME if need_labels else "name another folder with --data_path, or files with --image_pattern"
+        raise DataError(f"{root} has {what}; {how}.")
     unlabelled = [case.path for case in cases if case.label_path is None]
     if need_labels and unlabelled:
         raise DataError(_no_label(unlabelled, label_pattern))
@@ -124,17 +128,17 @@ def _names(root: Path) -> list[str]:
 
 
 def _by_custom(root: Path, names: list[str], need_labels: bool, channel: int | None) -> dict[str, str]:
-    """The label's name, or "", for every image. Raises `DataError` where it is not clear, and for labels of no image."""
+    """The label's name, or "", for every image. Raises `DataError` where labels are needed and one is not clear or of no image."""
     found, orphans = by_custom(names)
     pairs = {}
     for name, labels in found.items():
-        if len(labels) > 1:
+        if len(labels) > 1 and need_labels:
             raise DataError(f"{root / name} has {len(labels)} labels, {' and '.join(labels)}; {HOW_TO_NAME}.")
         both = not labels and name.lower().endswith(ARCHIVES) and has_array(root / name, "label")
-        pairs[name] = labels[0] if labels else name if both else ""
+        pairs[name] = labels[0] if len(labels) == 1 else name if both else ""
     used = Counter(label for label in pairs.values() if label)
     for label, count in used.items():
-        if count > 1:
+        if count > 1 and need_labels:
             images = " and ".join(name for name, of in pairs.items() if of == label)
             raise DataError(f"{root / label} would be the label of {images}; {HOW_TO_NAME}.")
     labelled = {PurePosixPath(name).parent for name, label in pairs.items() if label}

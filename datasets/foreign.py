@@ -136,7 +136,10 @@ def _best(names: list[str], shapes: list[tuple[int, ...]], asked: str) -> int:
             return last.index(known)
     fitting = [i for i, shape in enumerate(shapes) if len(shape) in (3, 4) and not NO_ARRAYS.search(last[i])]
     if len(fitting) != 1:
-        raise ValueError(f"{len(fitting)} of its arrays could be the volume; name one with --array ({', '.join(names[:5])})")
+        raise ValueError(
+            f"{len(fitting)} of its arrays could be the volume, of {', '.join(names[:5]) or 'none'}; call it image, or let "
+            "prepare_data.py --array name it"
+        )
     return fitting[0]
 
 

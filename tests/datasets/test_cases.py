@@ -1,3 +1,5 @@
+import re
+
 import h5py
 import nibabel
 import numpy as np
@@ -168,11 +170,31 @@ def test_what_is_not_clear_is_refused(tmp_path):
         find_cases(tmp_path)
 
 
+def test_where_no_labels_are_needed_it_does_not_matter_whose_they_are(tmp_path):
+    write(tmp_path, "a.nii.gz", "a_seg.nii.gz", "a_mask.nii.gz", "b.nii.gz", "b_image.nii.gz", "b_seg.nii.gz")
+    assert [case[0] for case in found(tmp_path, need_labels=False)] == ["a.nii.gz", "b.nii.gz", "b_image.nii.gz"]
+
+
+def test_of_an_archive_with_several_arrays_the_array_is_to_be_called_image(tmp_path):
+    np.savez(tmp_path / "a.npz", first=VOXELS, second=VOXELS)
+    (case,) = find_cases(tmp_path, need_labels=False)
+    said = (
+        r"2 of its arrays could be the volume, of first, second; call it image, or let prepare_data\.py --array name it"
+    )
+    assert re.search(said, case.fault())
+
+
 def test_empty_and_missing_folders_and_lonely_patterns_are_refused(tmp_path):
     with pytest.raises(DataError, match="nowhere is not a folder"):
         find_cases(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=f"{tmp_path} has no images"):
+    with pytest.raises(DataError, match=f"{tmp_path} has no images .* with labels; name files with .* --label_pattern"):
         find_cases(tmp_path)
+    with pytest.raises(
+        DataError, match=r"has no images \(NIfTI, [^)]*\); name another folder with --data_path, or files with --im"
+    ):
+        find_cases(tmp_path, need_labels=False)
+    with pytest.raises(DataError, match="No volumes are given; name the folder of images and their labels with --data_path"):
+        find_cases("")
     write(tmp_path, "a.nii.gz", "a_seg.nii.gz")
     with pytest.raises(DataError, match=r"has no file \*_ct\.nii\.gz"):
         find_cases(tmp_path, "*_ct.nii.gz", "*_seg.nii.gz")
