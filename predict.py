@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from datasets.box_dataset import BoxDataset, collate_boxes, detector_images
 from datasets.boxes import unboxed
-from datasets.cases import find_cases
+from datasets.cases import find_cases, labels_in_words, taken_for_labels
 from datasets.classification import Shown
 from datasets.files import SPLITS, find_images, find_volumes
 from datasets.identity import stem_of
@@ -72,6 +72,9 @@ def segment(weights: DownstreamWeights, config: PredictionConfig, listing: Listi
     channel = weights.about.get("channel", "none") if config.channel == "trained" else config.channel
     which = config.image_pattern, "", "", False, "", None if channel == "none" else channel
     cases = listing.find(find_cases, wanted(config, "data_path"), *which)
+    labels = taken_for_labels(config.data_path, config.image_pattern)
+    if labels:
+        print(labels_in_words(labels))
     output_of = {case.name: Path(config.output) / f"{stem_of(case.name)}" for case in cases}
     if len(set(output_of.values())) < len(cases):
         raise UserError(f"{config.data_path} has images whose names differ in their ending only; choose with --image_pattern.")

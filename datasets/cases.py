@@ -107,8 +107,9 @@ def find_cases(
         cases = [Case(root / name, name, root / label if label else None) for name, label in pairs.items()]
     if not cases:
         what = f"no file {image_pattern}" if image_pattern else f"no images ({KINDS}){' with labels' * need_labels}"
-        how = HOW_TO_NAME if need_labels else "name another folder with --data_path, or files with --image_pattern"
-        raise DataError(f"{root} has {what}; {how}.")
+        labels = "" if need_labels else labels_in_words(taken_for_labels(root, image_pattern))
+        how = HOW_TO_NAME if need_labels else labels or "name another folder with --data_path, or files with --image_pattern"
+        raise DataError(f"{root} has {what}; {how.removesuffix('.')}.")
     unlabelled = [case.path for case in cases if case.label_path is None]
     if need_labels and unlabelled:
         raise DataError(_no_label(unlabelled, label_pattern))
@@ -128,7 +129,7 @@ def _names(root: Path) -> list[str]:
 
 
 def _by_custom(root: Path, names: list[str], need_labels: bool, channel: int | None) -> dict[str, str]:
-    """The label's name, or "", for every image. Raises `DataError` where labels are needed and one is not clear or of no image."""
+    """The label's name, or "", for every image. Raises `DataError` where labels are needed and one is unclear or lonely."""
     found, orphans = by_custom(names)
     pairs = {}
     for name, labels in found.items():
@@ -151,6 +152,23 @@ def _by_custom(root: Path, names: list[str], need_labels: bool, channel: int | N
     if need_labels and orphans and all(pairs.values()):
         raise DataError(f"{root / orphans[0]} is a label without an image; {HOW_TO_NAME}.")
     return pairs
+
+
+def taken_for_labels(root: str | Path, image_pattern: str = "") -> list[str]:
+    """Files below `root` that `find_cases` takes by their names for labels; none where a pattern or a table tells images."""
+    if image_pattern or (Path(root) / MANIFEST).is_file():
+        return []
+    found, orphans = by_custom(_names(Path(root)))
+    return sorted({*orphans, *(label for labels in found.values() for label in labels)})
+
+
+def labels_in_words(labels: list[str]) -> str:
+    """A sentence of files that are not segmented since they are taken for labels; "" for none."""
+    if not labels:
+        return ""
+    was = "1 file was" if len(labels) == 1 else f"{len(labels)} files were"
+    some = ", ".join(labels[:3]) + ", …" * (len(labels) > 3)
+    return f"{was} taken for labels by name and left out ({some}); --image_pattern names images otherwise."
 
 
 def has_array(path: Path, name: str) -> bool:

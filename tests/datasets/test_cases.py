@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from datasets.cases import Case, deal_splits, find_cases
+from datasets.cases import Case, deal_splits, find_cases, labels_in_words, taken_for_labels
 from datasets.errors import DataError
 
 VOXELS = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
@@ -175,12 +175,25 @@ def test_where_no_labels_are_needed_it_does_not_matter_whose_they_are(tmp_path):
     assert [case[0] for case in found(tmp_path, need_labels=False)] == ["a.nii.gz", "b.nii.gz", "b_image.nii.gz"]
 
 
+def test_files_that_are_taken_for_labels_are_told(tmp_path):
+    write(tmp_path, "ct_seg.nii.gz")
+    with pytest.raises(
+        DataError, match=r"has no images .*; 1 file was taken for labels .* left out \(ct_seg\.nii\.gz\); --image"
+    ):
+        find_cases(tmp_path, need_labels=False)
+    write(tmp_path, "a.nii.gz", "a_mask.nii.gz", "imagesTr/b.nii.gz", "labelsTr/b.nii.gz", "d-gt.nii.gz")
+    labels = taken_for_labels(tmp_path)
+    assert labels == ["a_mask.nii.gz", "ct_seg.nii.gz", "d-gt.nii.gz", "labelsTr/b.nii.gz"]
+    assert labels_in_words(labels).startswith("4 files were taken for labels by name and left out (a_mask.nii.gz, ")
+    assert taken_for_labels(tmp_path, "*.nii.gz") == [] and labels_in_words([]) == ""
+    (tmp_path / "cases.csv").write_text("image,label\na.nii.gz,\n", encoding="utf-8")
+    assert taken_for_labels(tmp_path) == []
+
+
 def test_of_an_archive_with_several_arrays_the_array_is_to_be_called_image(tmp_path):
     np.savez(tmp_path / "a.npz", first=VOXELS, second=VOXELS)
     (case,) = find_cases(tmp_path, need_labels=False)
-    said = (
-        r"2 of its arrays could be the volume, of first, second; call it image, or let prepare_data\.py --array name it"
-    )
+    said = r"2 of its arrays could be the volume, of first, second; call it image, or let prepare_data\.py --array name it"
     assert re.search(said, case.fault())
 
 
