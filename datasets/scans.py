@@ -180,13 +180,17 @@ def _array_of(case: Case) -> str:
 
 
 def _image_header(case: Case) -> Header:
-    """That of the image. Raises `DataError` when it has several channels, and the case names none of them."""
+    """That of the image. Raises `DataError` when it has several channels, and the case names none of them, or not so many."""
     header = _header(case.path, "", axes=(3, 4))
     if header.channels > 1 and case.channel not in range(header.channels):
         chosen = "" if case.channel is None else f", of which --channel {case.channel} is none"
         raise DataError(
             f"{case.path} has {header.channels} channels (along a fourth axis){chosen}; choose one with --channel, from 0 to "
             f"{header.channels - 1}."
+        )
+    if header.channels == 1 and case.channel:
+        raise DataError(
+            f"{case.path} has one channel, of which --channel {case.channel} is none; leave the flag out, or give --channel 0."
         )
     return header
 

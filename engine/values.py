@@ -10,7 +10,8 @@ ABOVE_ZERO = """epochs batch_size image_batch_size base_lr checkpoint_freq targe
     surface_tolerance side proposals image_size nearest steps jobs""".split()
 NOT_BELOW_ZERO = """final_lr start_warmup clip_grad wd warmup_epochs workers probed_files queue_length slice_queue_length
     epoch_queue_starts freeze_prototypes_niters intra_weight mask_weight cached_views checkpoint_minutes
-    processes largest least_content spacing pretrained_rate labelled dice_weight queries""".split()
+    processes largest least_content spacing pretrained_rate labelled dice_weight queries
+    channel""".split()
 STRIDE = 32  # pixels that make one of a ResNet's deepest maps
 SHARES = "mask_ratio min_scale_crops max_scale_crops image_min_scale".split()  # above 0, at most 1
 RULES = [
@@ -30,7 +31,7 @@ def refuse_impossible(config) -> None:
     for names, allowed, what in RULES:
         for name in names:
             given = values.get(name, "auto")
-            numbers = () if given == "auto" else given if isinstance(given, tuple) else (given,)
+            numbers = () if isinstance(given, str) else given if isinstance(given, tuple) else (given,)
             if given == () or not all(allowed(number) for number in numbers):
                 said = " ".join(map(str, numbers)) or "without a value"
                 raise UserError(f"--{name} is {said}; it must be {what}.")
@@ -63,6 +64,11 @@ def _refuse_planes(config) -> None:
         raise UserError(
             f"--slices_per_volume {config.slices_per_volume} is more than --batch_size {config.batch_size}, or less than 1; "
             "give one between."
+        )
+    if config.slices_per_volume != "auto" and config.batch_size % config.slices_per_volume:
+        raise UserError(
+            f"--slices_per_volume {config.slices_per_volume} does not divide --batch_size {config.batch_size}, so that steps "
+            "would see fewer slices; give one that does."
         )
 
 

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -262,6 +263,15 @@ def test_one_of_several_channels_is_read_and_a_map_lies_on_it(tmp_path):
             image, source = nibabel.load(written), nibabel.load(path)
             assert np.array_equal(image.get_fdata(), CHANNELS[..., 2]) and np.array_equal(image.affine, source.affine)
             assert image.header.get_zooms() == source.header.get_zooms()[:3]
+
+
+def test_a_channel_of_a_file_that_has_one_alone_is_refused_unless_it_is_the_first(tmp_path):
+    np.save(tmp_path / "a.npy", CHANNELS[..., 0])
+    case = Case(tmp_path / "a.npy", "a.npy", None, channel=3)
+    for read in (read_scan, scan_shape):
+        with pytest.raises(DataError, match=r"a\.npy has one channel, of which --channel 3 is none; leave the flag out"):
+            read(case)
+    assert read_scan(replace(case, channel=0)).pixels.shape == CHANNELS.shape[:3]
 
 
 def test_channels_of_which_none_is_chosen_are_refused(tmp_path):

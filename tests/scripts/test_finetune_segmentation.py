@@ -134,6 +134,9 @@ def test_pretrained_weights_learn_at_their_share_of_the_rate(here):
         (["--crop_size", "32", "30"], "--crop_size is 32 30; it must be a multiple of 32, or all"),
         (["--crop_size", "32", "64"], "--crop_size 32 64 is more than the plane of 32 x 32"),
         (["--slices_per_volume", "32"], "--slices_per_volume 32 is more than --batch_size 4"),
+        (["--slices_per_volume", "3"], "--slices_per_volume 3 does not divide --batch_size 4"),
+        (["--channel", "-1"], "--channel is -1; it must be 0 or above"),
+        (["--channel", "3"], "has one channel, of which --channel 3 is none"),
         (["--batch_size", "1", "--image_size", "64", "64", "--crop_size", "32", "32"], "raise --batch_size or --crop_size"),
         (["--batch_size", "1"], "One slice of 32 x 32 is too little for batch norm"),
         (["--valid_cases", "patient077"], "is in the name of no case"),
@@ -152,7 +155,7 @@ def test_what_cannot_be_is_one_sentence(here, words, sentence):
         ("--context", 2),
         ("--context --batch_size 1", 1),
         ("--context --slices_per_volume 4", 4),
-        ("--slices_per_volume 3", 3),
+        ("--slices_per_volume 8", 8),
     ],
 )
 def test_with_context_two_slices_of_a_volume_are_in_a_step_or_as_many_as_are_asked_for(words, count):
