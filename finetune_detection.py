@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from datasets.box_dataset import BoxDataset, collate_boxes, detector_images, targets_of
-from datasets.boxes import find_boxed, findings_of
+from datasets.boxes import find_boxed, findings_of, missing_findings
 from datasets.files import subject_of
 from datasets.loader import epoch_loader, once_loader
 from datasets.subject_splits import splits_in_words
@@ -75,6 +75,7 @@ def learn(config: DetectionConfig) -> tuple[dict, tuple[int, list[str], dict[str
     which = config.unnamed, config.findings, config.labelled, config.seed, config.on_bad_file == "skip"
     splits = run.find(find_boxed, config.data_path, config.boxes, *which)
     findings = findings_of(*splits)
+    run.say(*(f"warning: {sentence}" for sentence in missing_findings(*splits)))
     weights = str(run.input(config.start_from)) if config.start_from else ""
     resnet = str(run.input(config.resnet_pretrained)) if config.resnet_pretrained else ""
     refuse_unusable(config, dict(zip(SPLIT_NAMES, splits)))

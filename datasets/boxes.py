@@ -46,7 +46,8 @@ def find_boxed(
     drawn by the seed (0 = all). A split is taken from the table, else from `labels.csv` (path,label[,subject][,split]), else
     from a folder train/, valid/ or test/; what is then missing is dealt by `with_splits`. A subject that no table tells is
     guessed by names (`with_subjects`). Where several readers drew, their boxes are `merged`. Raises `DataError` for what cannot
-    be understood or shares a subject between splits, and, unless `skip`, for a picture that cannot be read.
+    be understood, for a subject in two splits, for a finding that the training split has not, and, unless `skip`, for a picture
+    that cannot be read.
     """
     if not root:
         raise DataError("No pictures are given; name the folder of pictures and their table of boxes with --data_path.")
@@ -66,6 +67,7 @@ def find_boxed(
     pictures = [_of_findings(picture, set(findings)) for picture in pictures]
     pictures = with_splits(sorted(with_subjects(pictures), key=lambda picture: picture.name))
     train, valid, test = ([p for p in pictures if p.split == split] for split in SPLITS[1:])
+    _refuse_unlearned(train, valid + test)
     train = drawn_subjects(train, labelled, seed)
     if not any(picture.boxes for picture in train):
         raise DataError(
@@ -189,6 +191,25 @@ def _refuse_unknown(pictures: list[BoxedPicture], wanted: set[str], root: Path) 
         raise DataError(
             f"--findings names {sorted(wanted - there)[0]!r}, of which there is no box; there are {', '.join(sorted(there))}."
         )
+
+
+def _refuse_unlearned(train: list[BoxedPicture], judged: list[BoxedPicture]) -> None:
+    """Raises `DataError` when something is to be found that no picture teaches; it would count as 0 in every mean."""
+    known = set(findings_of(train))
+    for picture in judged if known else ():
+        for finding in picture.findings:
+            if finding not in known:
+                raise DataError(
+                    f"{picture.name} (split {picture.split}) has a box of {finding!r}, of which the training split has none; "
+                    "add such pictures to it, or name the other findings with --findings."
+                )
+
+
+def missing_findings(train: list[BoxedPicture], *judged: list[BoxedPicture]) -> list[str]:
+    """A sentence of the findings that are judged, and that the pictures which are learned from have not."""
+    absent = sorted({*findings_of(*judged)} - {*findings_of(train)})
+    names = ", ".join(map(repr, absent))
+    return [f"no picture that is learned from has a box of {names}, which counts as not found."] if absent else []
 
 
 def _of_findings(picture: BoxedPicture, wanted: set[str]) -> BoxedPicture:

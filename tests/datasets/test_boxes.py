@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.ops import box_iou
 
-from datasets.boxes import find_boxed, findings_of, unboxed
+from datasets.boxes import find_boxed, findings_of, missing_findings, unboxed
 from datasets.errors import DataError
 from datasets.readers import merged, overlap
 
@@ -61,6 +61,18 @@ def test_boxes_of_other_findings_than_the_wanted_are_passed_over_and_their_pictu
     train, *_ = find_boxed(str(root), table(root, *ROWS), findings=["mass"])
     assert [len(p.boxes) for p in train] == [1, 0]
     assert "no box; there are mass, node" in refused(root, ["boxes.csv"], findings=["heart"])
+
+
+def test_a_finding_that_only_other_splits_than_the_training_split_have_is_refused(root):
+    tables = table(root, *ROWS, "e.png,1,1,5,5,heart,,")
+    assert "test/e.png (split test) has a box of 'heart', of which the training split has none" in refused(root, tables)
+    splits = find_boxed(str(root), tables, findings=["mass", "node"])
+    assert findings_of(*splits) == ["mass", "node"] and missing_findings(*splits) == []
+    few = find_boxed(str(root), tables, findings=["mass", "node"], labelled=1)
+    assert missing_findings(*few) == [
+        f"no picture that is learned from has a box of {({'mass', 'node'} - set(few[0][0].findings)).pop()!r}, "
+        "which counts as not found."
+    ]
 
 
 def test_coco_means_the_same_as_the_table(root):
@@ -149,10 +161,10 @@ def test_tables_and_names_that_cannot_be_understood_are_refused(root):
 
 def test_a_picture_without_a_readable_header_is_listed_where_such_files_are_left_out_later(root):
     (root / "train/a.png").write_bytes(b"no picture")
-    tables = table(root, *ROWS)
+    tables = table(root, *ROWS, "b.png,5,5,9,9,mass,,")
     assert "train/a.png cannot be read as a picture" in refused(root, tables)
     train, *_ = find_boxed(str(root), tables, skip=True)
-    assert [(p.name, len(p.boxes), bool(p.fault())) for p in train] == [("train/a.png", 0, True), ("train/b.png", 1, False)]
+    assert [(p.name, len(p.boxes), bool(p.fault())) for p in train] == [("train/a.png", 0, True), ("train/b.png", 2, False)]
     with pytest.raises(DataError, match=r"train/a\.png cannot be read as a picture"):
         unboxed(root)
     assert len(unboxed(root, skip=True)) == 5
@@ -166,7 +178,7 @@ def test_a_subject_in_two_splits_is_refused(root):
 
 def test_labels_csv_gives_subject_and_split_where_the_table_has_none(root):
     (root / "labels.csv").write_text("path,label,subject,split\ntrain/b.png,x,ann,test\n", encoding="utf-8")
-    *_, test = find_boxed(str(root), table(root, *ROWS))
+    *_, test = find_boxed(str(root), table(root, *ROWS, "a.png,5,5,5,5,node,,"))
     assert [(p.name, p.subject) for p in test] == [("test/d.png", ""), ("train/b.png", "ann")]
 
 
