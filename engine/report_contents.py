@@ -130,9 +130,16 @@ def _judged(records: Sequence[RunRecord], tracks: Sequence[Track], looked: Seque
         answer = overall([verdict for found in of_stages.values() for verdict in found])
         answers.append((track.name, f'<div class="answer {answer.level}">{_marked("p", answer)}</div>'))
         lines.append((track.name, _of_stages(track, of_stages, warnings)))
-    found = {record.name: segmentation_verdicts(record.downstream) for record in records}
-    segmented = [(name, f'<div class="answer">{_listed(of)}</div>') for name, of in found.items() if of]
+    found = [
+        (record.name, segmentation_verdicts(record.downstream, elsewhere=_elsewhere(record, records))) for record in records
+    ]
+    segmented = [(name, f'<div class="answer">{_listed(of)}</div>') for name, of in found if of]
     return _beside(answers, len(tracks)) + _beside(segmented, len(records)) + _beside(lines, len(tracks))
+
+
+def _elsewhere(record: RunRecord, records: Sequence[RunRecord]) -> list[StageRecord]:
+    """What the other runs of the page have fine-tuned."""
+    return [of for other in records if other is not record for of in other.downstream]
 
 
 def _of_stages(track: Track, of_stages: dict[int, list[Verdict]], warnings: dict[int, list]) -> str:

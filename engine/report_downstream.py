@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from .report_page import folded, paragraph, picture, table
-from .report_starts import FAILED, failed_classes, has_context, is_random, learns, name_of, weights_of
+from .report_starts import FAILED, failed_classes, has_context, is_random, learns, name_of, names_of, weights_of
 from .run_record import StageRecord
 from .tables import with_interval
 from .words import counted, duration
@@ -55,7 +55,7 @@ def _split_table(task: str, split: str, judged: Sequence[StageRecord], stages: S
     told = [row for row in rows if set(row[1:]) != {"–"}]
     failed = any(failed_classes(of.results[split]) for of in judged)
     caption = f"{task}, split {split}{_how_many(judged[0].results[split])}" + f"; ▲ a Dice below {FAILED:g}" * failed
-    return table(["", *(name_of(of) for of in judged)], told, caption, prose=True)
+    return table(["", *names_of(judged)], told, caption, prose=True)
 
 
 def _what_is_compared(judged: Sequence[StageRecord]) -> str:

@@ -129,6 +129,10 @@ def read_run(folder: Path) -> RunRecord:
 
 def read_stage(folder: Path) -> StageRecord:
     """The record of one script's folder. Raises `UserError` where a file of it cannot be understood."""
+    results = _json(folder / "results.json")
+    seeds = _folders_of_seeds(folder, results)
+    if seeds:
+        return _of_seeds(folder, seeds, results)
     config = _yaml(folder / "config.yaml")
     identity = _json(folder / "run.json")
     lines = _lines(folder / "metrics.jsonl")
@@ -142,13 +146,28 @@ def read_stage(folder: Path) -> StageRecord:
         epochs=[line for line in lines if line.get("kind") == "epoch"],
         steps=[line for line in lines if line.get("kind") == "step"],
         left_out={name: why for name, why in left_out.items() if name not in ("kind", "step")},
-        results=_json(folder / "results.json"),
+        results=results,
     )
     path = record.weights
     about = about_weights(path) if config and path.is_file() else {}
     about = about if about.get("run") == identity.get("id") else {}
     data = about.get("data") or (_data_of_state(folder / "checkpoints") if record.stage else [])
     return replace(record, about=about, data=data)
+
+
+def _folders_of_seeds(folder: Path, results: dict) -> list[Path]:
+    """Where the runs lie whose seeds the results name; none for the results of a single run, which has no folders inside."""
+    named = [of["seeds"] for of in (results, *results.values()) if isinstance(of, dict) and isinstance(of.get("seeds"), list)]
+    folders = [folder / f"seed-{seed}" for seed in dict.fromkeys(seed for of in named for seed in of)]
+    return folders if all((of / "config.yaml").is_file() for of in folders) else []
+
+
+def _of_seeds(folder: Path, seeds: list[Path], results: dict) -> StageRecord:
+    """Several seeds as one record: what their scripts were told alike, and the results of them all."""
+    configs = [_yaml(seed / "config.yaml") for seed in seeds]
+    alike = {name: value for name, value in configs[0].items() if all(name in of and of[name] == value for of in configs)}
+    script = _json(seeds[0] / "run.json").get("script") or folder.resolve().name
+    return StageRecord(folder, script, alike, results=results)
 
 
 def _data_of_state(checkpoints: Path) -> list[dict]:

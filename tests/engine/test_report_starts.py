@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from engine.report_downstream import downstream_tables
-from engine.report_starts import segmentation_verdicts, weights_of
+from engine.report_starts import name_of, names_of, segmentation_verdicts, weights_of
 from engine.report_words import DOUBTFUL, GOOD
 from engine.results import write_rows
 from engine.run_record import StageRecord
@@ -13,7 +13,7 @@ from tests.engine.test_segmentation_report import cases as scored_cases
 STAGE = StageRecord(Path("r/ssl_swav_2D"), "ssl_swav_2D", {"checkpoint_name": "resnet_swav2D.pth"})
 
 
-def started(folder, start="", context=False, tune="full", dice=(0.5, 0.6, 0.7), right=0.5, named=""):
+def started(folder, start="", context=False, tune="full", dice=(0.5, 0.6, 0.7), right=0.5, named="", **constants):
     """A segmentation of three test volumes, with a class `left` of these Dice and a class `right` of one."""
     folder = folder / f"segmentation-{named or start or 'random'}"
     means = {name: {"value": value, "interval": None, "deviation": None} for name, value in (("left", 0.6), ("right", right))}
@@ -21,7 +21,7 @@ def started(folder, start="", context=False, tune="full", dice=(0.5, 0.6, 0.7), 
     results["classes"] = {name: {"dice": of} for name, of in means.items()}
     rows = [(1, f"case{n}", f"subject{n}", "test", "left", "found", of, "", "", "", "mm") for n, of in enumerate(dice)]
     write_rows(folder / "cases.csv", COLUMNS, rows)
-    config = {"start_from": start, "context": context, "tune": tune}
+    config = {"start_from": start, "context": context, "tune": tune, **constants}
     return StageRecord(folder, "finetune_segmentation", config, results={"test": results})
 
 
@@ -67,6 +67,40 @@ def test_weights_are_those_of_a_stage_of_the_run_where_one_has_written_them(tmp_
     assert weights_of(started(tmp_path, "resnet_swav2D.pth"), [STAGE]) == "stage 1 (resnet_swav2D.pth)"
     assert weights_of(started(tmp_path, "other.pth"), [STAGE]) == "other.pth"
     assert weights_of(started(tmp_path), [STAGE]) == "random"
+
+
+def test_a_folder_that_is_called_random_does_not_make_weights_random(tmp_path):
+    folder = tmp_path / "exp-random"
+    assert name_of(StageRecord(folder, "finetune_segmentation", {"start_from": "swav3D.pth"})) == "swav3D.pth"
+    assert name_of(started(tmp_path, "swav3D.pth", named="random")) == "swav3D.pth"
+    assert name_of(started(tmp_path, "swav3D.pth", named="swav3D-context")) == "swav3D-context"
+    twice = [StageRecord(tmp_path / of, "finetune_segmentation", {"start_from": "a.pth"}) for of in ("seed-1", "seed-2")]
+    assert names_of([*twice, started(tmp_path)]) == ["a.pth (seed-1)", "a.pth (seed-2)", "random"]
+
+
+def test_what_no_configuration_tells_is_not_called_random_weights(tmp_path):
+    known = started(tmp_path, named="mine")
+    unknown = StageRecord(known.folder, known.script, results=known.results)
+    assert name_of(unknown) == "segmentation-mine" and weights_of(unknown, [STAGE]) == "–"
+    assert "what it started from is not known" in only([unknown, started(tmp_path)]).sentence
+
+
+def test_random_weights_of_another_run_serve_where_a_run_has_none(tmp_path):
+    random, better = started(tmp_path / "a"), started(tmp_path / "b", "a.pth", dice=(0.7, 0.8, 0.9))
+    (found,) = segmentation_verdicts([better], elsewhere=[random])
+    assert found.level == GOOD and f"against random of {random.folder}, paired over 3 test volumes" in found.sentence
+    own = started(tmp_path / "b", dice=(0.7, 0.8, 0.9))
+    (found,) = segmentation_verdicts([better, own], elsewhere=[random])
+    assert "+0.00 (+0.00 to +0.00) against random, paired" in found.sentence
+
+
+def test_volumes_of_other_data_are_others_and_other_constants_are_told(tmp_path):
+    better = started(tmp_path / "b", "a.pth", dice=(0.7, 0.8, 0.9), data_path="x", epochs=80, labelled=2)
+    other = started(tmp_path / "a", data_path="y", epochs=80, labelled=2)
+    (found,) = segmentation_verdicts([better], elsewhere=[other])
+    assert "nothing from random weights was judged on the same volumes" in found.sentence
+    (found,) = segmentation_verdicts([better], elsewhere=[started(tmp_path / "a", data_path="x", epochs=40, labelled=0)])
+    assert found.level == DOUBTFUL and found.sentence.endswith("1 seed; the two differ in epochs, labelled, too.")
 
 
 def test_every_class_of_every_start_is_in_the_table_and_those_not_found_are_marked(tmp_path):

@@ -60,3 +60,23 @@ def test_a_damaged_file_of_a_run_is_named(tmp_path):
     (tmp_path / "mine/run.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match=r"mine/run\.json cannot be read"):
         read_run(tmp_path / "mine")
+
+
+@pytest.mark.parametrize("results", [{"test": {"seeds": [1, 2]}}, {"runs": 2, "seeds": [1, 2], "test": {"map": {}}}])
+def test_several_seeds_are_a_run_that_started_from_what_each_did(tmp_path, results):
+    for seed in (1, 2, 3):
+        start = "b.pth" if seed == 3 else "a.pth"
+        leave(tmp_path / f"ms/seed-{seed}", "finetune_segmentation", seed=seed, start_from=start)
+    (tmp_path / "ms/results.json").write_text(json.dumps(results), encoding="utf-8")
+    (found,) = read_run(tmp_path / "ms").downstream
+    assert (found.name, found.script, found.results) == ("ms", "finetune_segmentation", results)
+    assert found.config["start_from"] == "a.pth" and "seed" not in found.config
+    (tmp_path / "ms/results.json").write_text('{"test": {"seeds": [1, 3]}}', encoding="utf-8")
+    assert "start_from" not in read_stage(tmp_path / "ms").config
+
+
+def test_a_single_run_is_what_its_own_configuration_says(tmp_path):
+    leave(tmp_path / "mine", "finetune_segmentation", start_from="a.pth")
+    leave(tmp_path / "mine/seed-1", "finetune_segmentation", start_from="b.pth")
+    (tmp_path / "mine/results.json").write_text('{"test": {"seeds": [31]}}', encoding="utf-8")
+    assert read_stage(tmp_path / "mine").config["start_from"] == "a.pth"
