@@ -27,6 +27,7 @@ from engine.config import FinetuneConfig
 from engine.finetuning import Best, judged_splits, refuse_empty, refuse_larger, refuse_one_value, runs_of
 from engine.pictures import fullest_slice, outlines
 from engine.processes import autocast, gather_lists, of_first
+from engine.results import forget_other_splits
 from engine.run import Run, launch, start
 from engine.segmentation_report import CaseScores, best_median_worst, show, write_report
 from engine.segmentation_scores import mean_dice, score_volume
@@ -160,6 +161,8 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
         of_split = judged(split[name], name)
         draw(of_split, split[name], run.folder / f"best_median_worst_{name}.png")
         scores += of_split
+    if scores:
+        of_first(lambda: forget_other_splits(run.folder, judged_splits(config.evaluate)))
     about = {"classes": list(label_map.words), "class_names": list(label_map.names), "image_size": list(size)}
     about |= {"normalise": normalise, "network": network_constants(encoders), "tune": config.tune, "best_epoch": best.epoch}
     about |= {"channel": config.channel}

@@ -10,7 +10,7 @@ from rich.table import Table
 from .box_pictures import MOST_PICTURES, box_sheet
 from .detection_scores import Boxes, coco_files, detection_scores
 from .processes import gather_objects
-from .results import write_json, write_rows
+from .results import forget_other_splits, write_json, write_rows
 from .tables import print_table
 
 FIGURES = ("map", "map50")
@@ -56,6 +56,7 @@ def write_results(
             sides = ([side[number] for number in shown] for side in (of.truth, of.found))
             box_sheet(folder / f"{split}_boxes.png", panels, *sides, findings)
     write_json(folder / "results.json", results)
+    forget_other_splits(folder, list(splits))
     for split in splits:
         _show(split, results[split])
     return results

@@ -9,6 +9,8 @@ from torch import nn
 
 from .config import FinetuneConfig
 from .errors import UserError
+from .folder import clear_seeds
+from .processes import of_first
 from .values import STRIDE
 
 
@@ -21,6 +23,8 @@ def runs_of(config: FinetuneConfig, name: str) -> Iterator[FinetuneConfig]:
     for seed in config.seeds:
         own = {"dump_path": str(folder / f"seed-{seed}"), "checkpoint_name": f"{weights.stem}-{seed}{weights.suffix}"}
         yield replace(config, seed=seed, seeds=(), **own)
+        if config.overwrite:  # now that nothing speaks against the new runs
+            of_first(lambda: clear_seeds(folder, keep=config.seeds))
     if not config.seeds:
         yield replace(config, dump_path=str(folder))
 

@@ -5,10 +5,12 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 import sys
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from .config import Config, as_plain, parse, read_flags, write_config
 from .environment import environment
 from .errors import UserError
 from .processes import of_first
+from .results import forget_means_over, forget_results
 from .weights import refuse_foreign
 
 # a run may go on although these differ: they change neither what is computed nor what is written
@@ -27,6 +30,9 @@ PATHS = {"data_path", "volume_path", "image_path", "pretrained_path", "resnet_pr
 PATHS |= {"checkpoint_name", "dump_path", "log_dir", "tensorboard_name"}
 BATCHES = ("batch_size", "image_batch_size")  # a process; what must stay is their sum over processes
 NAMES = ("run.json", "config.yaml", "metrics.jsonl", "PREEMPTED", "checked_files.json", "report.html")
+
+
+SEED = re.compile(r"seed-(\d+)")  # the folder of one of several seeds' runs
 
 
 class RunFolder:
@@ -134,10 +140,14 @@ class RunFolder:
             raise UserError(f"{self.path} cannot be written ({error.strerror}); choose another --dump_path.") from None
 
     def _clear(self) -> None:
+        """Removes what runs write, and nothing else that may lie there."""
+        clear_seeds(self.path)
         if self.checkpoints.exists():
             shutil.rmtree(self.checkpoints)
         for name in NAMES:
             (self.path / name).unlink(missing_ok=True)
+        forget_results(self.path)
+        forget_means_over(self.path)
 
     def write_identity(self, config: Config, world: int, run_id: str) -> str:
         """Writes `run.json` and `config.yaml` → the run's id."""
@@ -220,6 +230,23 @@ class RunFolder:
         lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         lock.flush()
         self._lock = lock
+
+
+def clear_seeds(folder: Path, keep: Sequence[int] = ()) -> None:
+    """Removes what the runs of several seeds have written inside `folder`, and their folders where nothing else is in them.
+
+    keep: seeds whose runs stay. Raises `UserError` when one of the others is going on.
+    """
+    for path in sorted(folder.glob("seed-*")):
+        number = SEED.fullmatch(path.name)
+        if not number or int(number[1]) in keep or not (path / "run.json").is_file():
+            continue
+        inside = RunFolder(path, path.name)
+        inside.take(overwrite=True)
+        (path / "lock").unlink(missing_ok=True)
+        inside.leave()
+        with contextlib.suppress(OSError):  # somebody else's files are in it
+            path.rmdir()
 
 
 def _keep_batches(config: Config, then: dict, kept: dict[str, int], world: int) -> list[str]:

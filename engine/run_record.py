@@ -9,6 +9,7 @@ import yaml
 
 from .checkpoint import load_part
 from .errors import UserError
+from .results import seeds_told
 from .weights import about_weights
 
 STAGES = {"ssl_swav_2D": 1, "ssl_deepcluster_2D": 1, "mask_swav_3D": 2, "mask_deepcluster_3D": 2}
@@ -157,8 +158,7 @@ def read_stage(folder: Path) -> StageRecord:
 
 def _folders_of_seeds(folder: Path, results: dict) -> list[Path]:
     """Where the runs lie whose seeds the results name; none for the results of a single run, which has no folders inside."""
-    named = [of["seeds"] for of in (results, *results.values()) if isinstance(of, dict) and isinstance(of.get("seeds"), list)]
-    folders = [folder / f"seed-{seed}" for seed in dict.fromkeys(seed for of in named for seed in of)]
+    folders = [folder / f"seed-{seed}" for seed in seeds_told(results)]
     return folders if all((of / "config.yaml").is_file() for of in folders) else []
 
 

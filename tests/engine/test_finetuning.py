@@ -1,8 +1,9 @@
 import torch
 from torch import nn
 
-from engine.config import FinetuneConfig
+from engine.config import Config, FinetuneConfig
 from engine.finetuning import Best, runs_of
+from engine.folder import RunFolder
 
 
 def test_each_seed_has_a_folder_and_a_weight_file_of_its_own():
@@ -11,6 +12,19 @@ def test_each_seed_has_a_folder_and_a_weight_file_of_its_own():
     assert [run.seed for run in runs] == [3, 4] and not any(run.seeds for run in runs)
     assert [run.dump_path for run in runs] == ["runs/finetune_x/seed-3", "runs/finetune_x/seed-4"]
     assert [run.checkpoint_name for run in runs] == ["seg-3.pth", "seg-4.pth"]
+
+
+def test_seeds_that_are_no_longer_asked_for_go_with_overwrite(tmp_path):
+    for seed in (1, 2):
+        inside = RunFolder(tmp_path / f"seed-{seed}", "finetune_x")
+        inside.take(overwrite=False)
+        inside.begin(Config(), world=1)
+        inside.leave()
+    how = {"seeds": (2, 3), "dump_path": str(tmp_path), "checkpoint_name": "seg.pth"}
+    list(runs_of(FinetuneConfig(**how), "finetune_x"))
+    assert (tmp_path / "seed-1/run.json").exists()
+    list(runs_of(FinetuneConfig(**how, overwrite=True), "finetune_x"))
+    assert not (tmp_path / "seed-1").exists() and (tmp_path / "seed-2/run.json").exists()
 
 
 def test_without_seeds_there_is_one_run():

@@ -62,6 +62,32 @@ def test_overwriting_counts_for_the_first_start_of_a_launcher_only(used, monkeyp
     used.leave()
 
 
+def test_overwriting_removes_what_runs_write_and_nothing_else(used):
+    own = ["results.json", "cases.csv", "best_median_worst_valid.png", "test_truth.json", "test_boxes.png", "reliability.png"]
+    for name in (*own, "metrics.jsonl", "notes.txt", "mine.png", "seed-2/notes.txt", "seed-x/results.json"):
+        (used.path / name).parent.mkdir(exist_ok=True)
+        (used.path / name).write_text("{}", encoding="utf-8")
+    for seed in (1, 2):
+        inside = RunFolder(used.path / f"seed-{seed}", "script")
+        inside.take(overwrite=False)
+        inside.begin(Config(), world=1)
+        inside.leave()
+    used.take(overwrite=True)
+    left = {path.relative_to(used.path).as_posix() for path in used.path.rglob("*") if path.is_file()}
+    assert left == {"notes.txt", "mine.png", "seed-2/notes.txt", "seed-x/results.json", "lock"}
+    assert not (used.path / "seed-1").exists()
+    used.leave()
+
+
+def test_means_over_a_seed_that_is_overwritten_go_and_those_of_others_stay(tmp_path):
+    for seeds, stays in (([1, 2], False), ([2, 3], True)):
+        (tmp_path / "results.json").write_text(json.dumps({"test": {"seeds": seeds}}), encoding="utf-8")
+        folder = RunFolder(tmp_path / "seed-1", "script")
+        folder.take(overwrite=True)
+        folder.leave()
+        assert (tmp_path / "results.json").exists() == stays
+
+
 def test_a_removed_folder_is_made_again_with_its_identity(used):
     before = used.identity()["id"]
     assert used.mended(Config(), 2, before) is None

@@ -93,6 +93,12 @@ def test_a_finished_run_is_judged_again_with_the_same_weights(here):
     assert results()["valid"] == before["valid"] and "test" in results()
     again = torch.load("weights/segmentation.pth", weights_only=True)["model"]
     assert all(torch.equal(weights[name], again[name]) for name in weights)
+    fine_tune("--evaluate", "test")
+    pictures = [path.name for path in Path("runs/finetune_segmentation").glob("*.png")]
+    assert "valid" not in results() and pictures == ["best_median_worst_test.png"]
+    fine_tune("--evaluate", "none", "--epochs", "1", "--seed", "2", "--overwrite")
+    left = {path.name for path in Path("runs/finetune_segmentation").iterdir()}
+    assert not left & {"results.json", "cases.csv", "best_median_worst_test.png"}
 
 
 def test_a_stage_whose_weights_are_frozen_keeps_them(here):
