@@ -21,7 +21,10 @@ def runs_of(config: FinetuneConfig, name: str) -> Iterator[FinetuneConfig]:
     """
     folder, weights = Path(config.dump_path or f"runs/{name}"), Path(config.checkpoint_name)
     for seed in config.seeds:
-        own = {"dump_path": str(folder / f"seed-{seed}"), "checkpoint_name": f"{weights.stem}-{seed}{weights.suffix}"}
+        own = {
+            "dump_path": str(folder / f"seed-{seed}"),
+            "checkpoint_name": str(weights.with_name(f"{weights.stem}-{seed}{weights.suffix}")),
+        }
         yield replace(config, seed=seed, seeds=(), **own)
         if config.overwrite:  # now that nothing speaks against the new runs
             of_first(lambda: clear_seeds(folder, keep=config.seeds))

@@ -12,6 +12,8 @@ def test_each_seed_has_a_folder_and_a_weight_file_of_its_own():
     assert [run.seed for run in runs] == [3, 4] and not any(run.seeds for run in runs)
     assert [run.dump_path for run in runs] == ["runs/finetune_x/seed-3", "runs/finetune_x/seed-4"]
     assert [run.checkpoint_name for run in runs] == ["seg-3.pth", "seg-4.pth"]
+    config = FinetuneConfig(seeds=(3,), checkpoint_name="sub/seg.pth")
+    assert [run.checkpoint_name for run in runs_of(config, "finetune_x")] == ["sub/seg-3.pth"]
 
 
 def test_seeds_that_are_no_longer_asked_for_go_with_overwrite(tmp_path):
