@@ -1,10 +1,11 @@
 """What a fine-tuned network says of every file of a folder: label maps, classes, or boxes.
 
 A label map lies where its image does: NIfTI with the image's own geometry and label values (.npz beside arrays that have none).
-Files are read one batch at a time, and written as they are done; label maps that are there already are not made again.
+Files are read one batch at a time, and written as they are done; label maps that the same network has made are not made again.
 
 Reads    --data_path (volumes) or --image_path (pictures), --weights: a file that finetune_*.py wrote
-Writes   <output>/<name>.nii.gz for each volume; or <output>/predictions.csv: classes with their probabilities, or boxes
+Writes   <output>/<name>.nii.gz for each volume; or <output>/predictions.csv: classes with their probabilities, or boxes;
+         <output>/predictions.json: which network made them of what
 Run      python predict.py --weights weights/segmentation.pth --data_path SCANS --output PREDICTIONS
 """
 
@@ -28,9 +29,11 @@ from datasets.plane import taken_back
 from datasets.scans import read_scan, write_prediction
 from datasets.segmentation import WholeCases, collate_whole
 from datasets.segmentation_views import whole_view
+from engine.checkpoint import sha256
 from engine.config import parse
 from engine.errors import UserError, speaking_to_people
 from engine.listing import Listing, told
+from engine.predicted import MAP_ENDINGS, TABLE, refuse_inside, take_folder
 from engine.processes import autocast, computing_dtype, to_device
 from engine.results import write_rows
 from models.classifier import load_classifier
@@ -51,7 +54,7 @@ class PredictionConfig:
     workers: int = 2  # loader processes (0 = none)
     on_bad_file: Literal["stop", "skip"] = "stop"  # skip: all files are read once before; the bad ones are left out and named
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto = bf16 where the processor has it, else fp32
-    overwrite: bool = False  # make predictions again that are there
+    overwrite: bool = False  # make predictions again that are there, also those of another network
     config: str = ""  # YAML file with any of these constants; flags win over it
 
 
@@ -71,17 +74,20 @@ def segment(weights: DownstreamWeights, config: PredictionConfig, listing: Listi
     print(network_in_words(weights, label_map.names))
     channel = weights.about.get("channel", "none") if config.channel == "trained" else config.channel
     which = config.image_pattern, "", "", False, "", None if channel == "none" else channel
-    cases = listing.find(find_cases, wanted(config, "data_path"), *which)
+    refuse_inside(Path(config.output), Path(wanted(config, "data_path")))
+    cases = listing.find(find_cases, config.data_path, *which)
     labels = taken_for_labels(config.data_path, config.image_pattern)
     if labels:
         print(labels_in_words(labels))
     output_of = {case.name: Path(config.output) / f"{stem_of(case.name)}" for case in cases}
     if len(set(output_of.values())) < len(cases):
         raise UserError(f"{config.data_path} has images whose names differ in their ending only; choose with --image_pattern.")
+    device, dtype = machine(config)
+    maps = [of.with_name(of.name + ending) for of in output_of.values() for ending in MAP_ENDINGS]
+    note(weights, config, config.data_path, dtype, maps, channel)
     left = [case for case in cases if config.overwrite or not written(output_of[case.name])]
     if len(left) < len(cases):
         print(f"{len(cases) - len(left)} of {len(cases)} are there already; --overwrite makes them again.")
-    device, dtype = machine(config)
     model.to(device).eval()
     loader = once_loader(WholeCases(left, tuple(weights.about["image_size"])), collate_whole, 1, config.workers)
     for batch in tqdm(loader, "segmenting", unit="volume"):
@@ -91,7 +97,7 @@ def segment(weights: DownstreamWeights, config: PredictionConfig, listing: Listi
         case = batch["case"]
         stored = label_map.stored_of(torch.cat(classes).movedim(0, 2).cpu().numpy())
         write_prediction(output_of[case.name], case, read_scan(case), stored)
-    print(f"{len(left)} label maps are in {config.output}")
+    print(f"{len(left)} new label maps are in {config.output}; {len(cases) - len(left)} were there.")
 
 
 def classify(weights: DownstreamWeights, config: PredictionConfig, listing: Listing) -> None:
@@ -102,6 +108,7 @@ def classify(weights: DownstreamWeights, config: PredictionConfig, listing: List
     what = (find_volumes, "data_path") if shown.what == "volumes" else (find_images, "image_path")
     items = listing.find(what[0], wanted(config, what[1]), SPLITS)
     device, dtype = machine(config)
+    note(weights, config, getattr(config, what[1]), dtype, [Path(config.output) / TABLE])
     model.to(device)
 
     def rows():
@@ -123,6 +130,7 @@ def detect(weights: DownstreamWeights, config: PredictionConfig, listing: Listin
         whole_range=about["normalise"] == "imagenet",
     )  # fmt: skip
     device, dtype = machine(config)
+    note(weights, config, config.image_path, dtype, [Path(config.output) / TABLE])
     model.to(device)
 
     def rows():
@@ -152,13 +160,22 @@ def wanted(config: PredictionConfig, flag: str) -> str:
     return getattr(config, flag)
 
 
+def note(
+    weights: DownstreamWeights, config: PredictionConfig, data: str, dtype: torch.dtype, targets: Sequence[Path], channel=None
+) -> None:
+    """Notes what makes the predictions. Raises `UserError` where others are in their place, unless they are overwritten."""
+    about = {"weights": str(weights.path), "sha256": sha256(weights.path), "data": str(Path(data).resolve())}
+    about |= {"channel": channel, "precision": str(dtype).removeprefix("torch.")}
+    take_folder(Path(config.output), about, targets, config.overwrite)
+
+
 def written(stem: Path) -> bool:
-    return any(stem.with_name(stem.name + ending).exists() for ending in (".nii.gz", ".npz"))
+    return any(stem.with_name(stem.name + ending).exists() for ending in MAP_ENDINGS)
 
 
 def write_predictions(config: PredictionConfig, columns: list[str], rows) -> None:
     """The table appears under its name when it is whole."""
-    path = Path(config.output) / "predictions.csv"
+    path = Path(config.output) / TABLE
     write_rows(path, columns, rows)
     print(f"wrote {path}")
 

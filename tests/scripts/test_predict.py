@@ -51,7 +51,7 @@ def test_volumes_become_label_maps_that_lie_where_they_do(here, normalise):
     finetune_segmentation.main(parse(finetune_segmentation.SegmentationConfig, words))
     predicted("--weights", "weights/segmentation.pth", "--data_path", "scans")
     made = sorted(path.name for path in Path("out").iterdir())
-    assert made == [f"c{number}_image.nii.gz" for number in range(5)]
+    assert made == [*(f"c{number}_image.nii.gz" for number in range(5)), "predictions.json"]
     map_, truth = nibabel.load("out/c1_image.nii.gz"), nibabel.load("scans/c1_label.nii.gz")
     np.testing.assert_allclose(map_.affine, truth.affine, atol=1e-4)
     found, real = map_.get_fdata(), truth.get_fdata()
@@ -95,12 +95,25 @@ def test_label_maps_that_are_there_are_made_again_on_request_alone(here, capsys)
     before = Path("out/c0_image.nii.gz").stat().st_mtime_ns
     predicted("--weights", "weights/segmentation.pth", "--data_path", "scans")
     said = capsys.readouterr().out
+    assert "1 new label maps are in out; 4 were there." in said
     assert "4 of 5 are there already" in said and Path("out/c3_image.nii.gz").exists()
     assert "weights/segmentation.pth: segmentation of 205." in said
     assert "5 files were taken for labels by name and left out (c0_label.nii.gz, " in said
     assert Path("out/c0_image.nii.gz").stat().st_mtime_ns == before
     predicted("--weights", "weights/segmentation.pth", "--data_path", "scans", "--overwrite")
     assert Path("out/c0_image.nii.gz").stat().st_mtime_ns > before
+    others = ["--other_labels", "background", "--classes", "205", "--class_names", "cube", "--checkpoint_name", "other.pth"]
+    others += ["--dump_path", "runs/other"]
+    finetune_segmentation.main(parse(finetune_segmentation.SegmentationConfig, [*flags, *others]))
+    with pytest.raises(
+        UserError, match=r"out holds predictions of other weights \(weights/segmentation\.pth\); choose another"
+    ):
+        predicted("--weights", "weights/other.pth", "--data_path", "scans")
+    before = Path("out/c0_image.nii.gz").stat().st_mtime_ns
+    predicted("--weights", "weights/other.pth", "--data_path", "scans", "--overwrite")
+    assert Path("out/c0_image.nii.gz").stat().st_mtime_ns > before
+    with pytest.raises(UserError, match="--output scans/out is inside --data_path scans"):
+        predicted("--weights", "weights/other.pth", "--data_path", "scans", "--output", "scans/out")
 
 
 def test_pictures_and_volumes_get_the_probabilities_that_the_network_gives_them(here, capsys):
@@ -110,7 +123,10 @@ def test_pictures_and_volumes_get_the_probabilities_that_the_network_gives_them(
         write_labels(Path(folder), [f"{name},{number % 2},train" for number, name in enumerate(names)])
         flags = [*RUN, flag, folder, "--image_size", "32", "--target_shape", "6", "24", "24", "--d_model", "32", "--overwrite"]
         finetune_classification.main(parse(finetune_classification.ClassificationConfig, [*flags, "--batch_size", "2"]))
-        predicted("--weights", "weights/classification.pth", flag, folder)
+        if flag == "--data_path":
+            with pytest.raises(UserError, match=r"out holds predictions of other weights .* and another folder"):
+                predicted("--weights", "weights/classification.pth", flag, folder)
+        predicted("--weights", "weights/classification.pth", flag, folder, "--overwrite")
         assert "weights/classification.pth: classification of 0, 1." in capsys.readouterr().out
         rows = table()
         assert len(rows) == files and all(Path(folder, row["path"]).exists() for row in rows)
