@@ -150,7 +150,8 @@ def fine_tune(config: ClassificationConfig) -> tuple[Classifier, tuple[str, ...]
         names, subjects = [item.name for item in items], [subject_of(item) for item in items]
         predictions.append(Predictions(config.seed, split, names, subjects, np.array(data.targets(items)), told))
     more = {"network": constants, "classes": list(data.classes), "shown": asdict(shown), "tune": config.tune}
-    run.finish("classification", config.tune, model.state_dict(), more=more | {"best_epoch": best.epoch})
+    more |= {"best_epoch": best.kept_epoch(config.keep, config.epochs)}
+    run.finish("classification", config.tune, model.state_dict(), more=more)
     return model, data.classes, predictions
 
 

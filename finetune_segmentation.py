@@ -164,8 +164,8 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
     if scores:
         of_first(lambda: forget_other_splits(run.folder, judged_splits(config.evaluate)))
     about = {"classes": list(label_map.words), "class_names": list(label_map.names), "image_size": list(size)}
-    about |= {"normalise": normalise, "network": network_constants(encoders), "tune": config.tune, "best_epoch": best.epoch}
-    about |= {"channel": config.channel}
+    about |= {"normalise": normalise, "network": network_constants(encoders), "tune": config.tune}
+    about |= {"channel": config.channel, "best_epoch": best.kept_epoch(config.keep, config.epochs)}
     run.finish("segmentation", "unet", model.state_dict(), more=about)
     return scores if run.rank == 0 else [], label_map.names
 

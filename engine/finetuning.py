@@ -52,6 +52,10 @@ class Best:
         if self.kept:
             self.model.load_state_dict(self.kept)
 
+    def kept_epoch(self, keep: str, epochs: int) -> int:
+        """The epoch, from 0, whose weights `--keep` leaves: the last one of `epochs`, too, where none has scored."""
+        return self.epoch if keep == "best" and self.kept else epochs - 1
+
     def state_dict(self) -> dict:
         return {"score": self.score, "epoch": self.epoch, "kept": self.kept}
 

@@ -44,10 +44,12 @@ def test_the_later_of_the_best_weights_are_restored_also_from_a_state():
     other.load_state_dict(best.state_dict())
     other.restore()
     assert other.epoch == 2 and other.model.weight.item() == 2 and model.weight.item() == 4
+    assert other.kept_epoch("best", epochs=5) == 2 and other.kept_epoch("last", epochs=5) == 4
 
 
 def test_weights_that_were_never_scored_stay():
     model = nn.Linear(1, 1)
     before = model.weight.item()
-    Best(model).restore()
-    assert torch.equal(model.weight, torch.tensor([[before]]))
+    best = Best(model)
+    best.restore()
+    assert torch.equal(model.weight, torch.tensor([[before]])) and best.kept_epoch("best", epochs=3) == 2
