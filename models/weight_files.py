@@ -78,6 +78,8 @@ def understood(path: Path):
     """What goes wrong inside, in a file whose parts are not what their names say, becomes one sentence that names the file."""
     try:
         yield
+    except WeightsError:  # which is a ValueError, too
+        raise
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path} is laid out as no file that is known ({_reason(error)}); replace it.") from None
 

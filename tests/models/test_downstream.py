@@ -41,7 +41,10 @@ def test_weights_of_another_task_or_of_pretraining_are_refused(written, tmp_path
     write_weights(tmp_path / "m.pth", {}, {"stage": "mask", "method": "swav", "config": {}})
     with pytest.raises(WeightsError, match="is from stage 2"):
         read_downstream(tmp_path / "m.pth")
-    with pytest.raises(WeightsError, match=r"is from finetune_segmentation\.py; give pretrained weights here"):
+    with pytest.raises(
+        WeightsError,
+        match=r"^\S+ is from finetune_segmentation\.py; give pretrained weights here \(predict\.py takes the former\)\.$",
+    ):
         read_weights(written)
     with pytest.raises(WeightsError, match="is missing"):
         read_downstream(tmp_path / "none.pth")
