@@ -19,7 +19,8 @@ def scores_of(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Score]
 
     auc: of the positive class; with more than two, the mean of each class against the rest, over the classes that occur.
     f1: of the positive class; with more than two, the mean over the classes that occur or are predicted.
-    balanced_accuracy: the mean over the classes that occur of the share that was found. accuracy: the share of right answers.
+    balanced_accuracy: the mean over the classes that occur of the share that was found; like the area, it does not exist in a
+    draw that lacks one of them. accuracy: the share of right answers.
     calibration_error: see `calibration_error`. brier: the mean squared distance of the probabilities from the truth; with two
     classes, of the positive class's (half of that).
     """
@@ -28,11 +29,12 @@ def scores_of(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Score]
     counts = partial(class_counts, labels, answers, classes)
     scored = [1] if classes == 2 else range(classes)
     areas = [partial(auc, labels == number, probabilities[:, number]) for number in scored if occurs(labels, number)]
+    present = np.unique(labels)
     off = ((probabilities - np.eye(classes)[labels]) ** 2).sum(1) / (2 if classes == 2 else 1)
     return {
         "auc": lambda weights: np.mean([area(weights) for area in areas], axis=0) if areas else np.full(len(weights), np.nan),
         "f1": lambda weights: f1(*counts(weights)),
-        "balanced_accuracy": lambda weights: balanced_accuracy(*counts(weights)[:2]),
+        "balanced_accuracy": lambda weights: balanced_accuracy(*(of[:, present] for of in counts(weights)[:2])),
         "accuracy": lambda weights: weights @ (answers == labels) / weights.sum(1),
         "calibration_error": partial(calibration_error, answers == labels, probabilities.max(1)),
         "brier": lambda weights: weights @ off / weights.sum(1),
@@ -72,8 +74,8 @@ def f1(right: np.ndarray, are: np.ndarray, called: np.ndarray) -> np.ndarray:
 
 
 def balanced_accuracy(right: np.ndarray, are: np.ndarray) -> np.ndarray:
-    """From `class_counts`: the mean over the classes that occur of the share of their cases that was found."""
-    return np.nanmean(_ratio(right, are), axis=1)
+    """From `class_counts` of some classes: the mean of the shares of their cases that were found; NaN in a draw without one."""
+    return np.mean(_ratio(right, are), axis=1)
 
 
 def calibration_error(hits: np.ndarray, confidence: np.ndarray, weights: np.ndarray) -> np.ndarray:

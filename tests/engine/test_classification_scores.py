@@ -53,7 +53,11 @@ def test_scores_of_weighted_cases_are_those_of_scikit_learn(case):
     scores = scores_of(labels, probabilities)
     for name, expected in sklearns(labels, probabilities, weights).items():
         found = scores[name](weights[None])[0]
-        assert found == pytest.approx(expected, abs=1e-12) or (np.isnan(found) and expected == 0 and name == "f1"), name
+        if name == "balanced_accuracy" and set(labels) > set(labels[weights > 0]):
+            expected = np.nan
+        assert found == pytest.approx(expected, abs=1e-12, nan_ok=True) or (
+            np.isnan(found) and expected == 0 and name == "f1"
+        ), name
 
 
 @settings(max_examples=25, deadline=None)
@@ -127,3 +131,13 @@ def test_a_perfect_classifier_and_one_of_one_answer():
     assert perfect == {"auc": 1, "f1": 1, "balanced_accuracy": 1, "accuracy": 1, "calibration_error": 0, "brier": 0}
     always = {name: score(np.ones((1, 6)))[0] for name, score in scores_of(labels, np.eye(3)[np.zeros(6, int)]).items()}
     assert (always["auc"], always["balanced_accuracy"]) == (0.5, pytest.approx(1 / 3)) and always["f1"] == pytest.approx(1 / 6)
+
+
+def test_draws_that_lack_a_class_have_neither_area_nor_balanced_accuracy():
+    labels = np.array([0, 0, 1])
+    scores = scores_of(labels, np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]))
+    weights = np.array([[1.0, 1, 1], [2, 1, 0]])  # without the second draw's only case of class 1, it is class 0's recall
+    for name, value in (("balanced_accuracy", 0.75), ("auc", 0.5)):
+        np.testing.assert_allclose(scores[name](weights), [value, np.nan])
+    of_three = scores_of(labels, np.insert(np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]), 2, 0, axis=1))
+    np.testing.assert_allclose(of_three["balanced_accuracy"](weights), [0.75, np.nan])  # a class of no case is in no mean
