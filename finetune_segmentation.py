@@ -98,8 +98,9 @@ def train_and_judge(config: SegmentationConfig) -> tuple[list[CaseScores], tuple
         size = size_for([scan_shape(case)[:2] for case in learned], STRIDE, most=256)
     crop = size if config.crop_size == "all" else config.crop_size
     refuse_larger(crop, size)
-    refuse_one_value(config.batch_size, crop, "slice", "--image_size" if config.crop_size == "all" else "--crop_size")
     count = slices_of_one_volume(config)
+    fewest = config.batch_size // count * min(count, *(scan_shape(case)[2] for case in learned))  # slices of a step
+    refuse_one_value(fewest, crop, "slice", "--image_size" if config.crop_size == "all" else "--crop_size")
     slices = ScatteredSlices(learned, label_map, size, count, config.filled_share, config.seed)
     slices.hold(quiet=run.rank > 0, processes=run.world)
     dealt = {"rank": run.rank, "world": run.world, "workers": config.workers}

@@ -154,6 +154,17 @@ def test_what_cannot_be_is_one_sentence(here, words, sentence):
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize("words", ["--context --batch_size 2", "--context --slices_per_volume 4 --batch_size 4"])
+def test_volumes_of_one_slice_are_counted_as_such(here, words):
+    for path in sorted(Path("data").glob("*.npz")):
+        with np.load(path) as file:
+            flat = {name: voxels[:, :, 2:3] for name, voxels in file.items()}
+        np.savez(path, **flat)
+    with pytest.raises(UserError, match="One slice of 32 x 32 is too little for batch norm; raise --batch_size"):
+        fine_tune(*words.split())
+    fine_tune(*words.split(), "--batch_size", "8", "--evaluate", "none", "--epochs", "1")
+
+
 @pytest.mark.parametrize(
     ("words", "count"),
     [
