@@ -36,6 +36,7 @@ from engine.listing import Listing, told
 from engine.predicted import MAP_ENDINGS, TABLE, refuse_inside, take_folder
 from engine.processes import autocast, computing_dtype, to_device
 from engine.results import write_rows
+from engine.words import counted
 from models.classifier import load_classifier
 from models.detector import rebuilt
 from models.downstream import DownstreamWeights, read_downstream
@@ -97,7 +98,7 @@ def segment(weights: DownstreamWeights, config: PredictionConfig, listing: Listi
         case = batch["case"]
         stored = label_map.stored_of(torch.cat(classes).movedim(0, 2).cpu().numpy())
         write_prediction(output_of[case.name], case, read_scan(case), stored)
-    print(f"{len(left)} new label maps are in {config.output}; {len(cases) - len(left)} were there.")
+    print(f"wrote {counted(len(left), 'new label map')} to {config.output}; {len(cases) - len(left)} were there.")
 
 
 def classify(weights: DownstreamWeights, config: PredictionConfig, listing: Listing) -> None:

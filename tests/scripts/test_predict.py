@@ -95,7 +95,7 @@ def test_label_maps_that_are_there_are_made_again_on_request_alone(here, capsys)
     before = Path("out/c0_image.nii.gz").stat().st_mtime_ns
     predicted("--weights", "weights/segmentation.pth", "--data_path", "scans")
     said = capsys.readouterr().out
-    assert "1 new label maps are in out; 4 were there." in said
+    assert "wrote 1 new label map to out; 4 were there." in said
     assert "4 of 5 are there already" in said and Path("out/c3_image.nii.gz").exists()
     assert "weights/segmentation.pth: segmentation of 205." in said
     assert "5 files were taken for labels by name and left out (c0_label.nii.gz, " in said
