@@ -245,8 +245,12 @@ def clear_seeds(folder: Path, keep: Sequence[int] = ()) -> None:
         inside.take(overwrite=True)
         (path / "lock").unlink(missing_ok=True)
         inside.leave()
-        with contextlib.suppress(OSError):  # somebody else's files are in it
-            path.rmdir()
+        events = path / Config.tensorboard_name
+        for file in events.glob("events.out.tfevents.*"):
+            file.unlink()
+        for emptied in (events, path):
+            with contextlib.suppress(OSError):  # there is none, or somebody else's files are in it
+                emptied.rmdir()
 
 
 def _keep_batches(config: Config, then: dict, kept: dict[str, int], world: int) -> list[str]:

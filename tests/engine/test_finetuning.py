@@ -22,6 +22,8 @@ def test_seeds_that_are_no_longer_asked_for_go_with_overwrite(tmp_path):
         inside.take(overwrite=False)
         inside.begin(Config(), world=1)
         inside.leave()
+        (inside.path / "tensorboard").mkdir()
+        (inside.path / "tensorboard/events.out.tfevents.1.host.2.0").write_bytes(b"")
     how = {"seeds": (2, 3), "dump_path": str(tmp_path), "checkpoint_name": "seg.pth"}
     list(runs_of(FinetuneConfig(**how), "finetune_x"))
     assert (tmp_path / "seed-1/run.json").exists()
