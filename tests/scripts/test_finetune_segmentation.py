@@ -11,6 +11,7 @@ import torch
 
 import finetune_segmentation
 import prepare_data
+from datasets.label_map import LabelMap
 from engine.config import parse
 from engine.errors import UserError
 from finetune_segmentation import SegmentationConfig
@@ -252,3 +253,9 @@ def test_presets_are_constants_that_the_script_knows(preset):
     changed = {name for name, value in vars(config).items() if value != getattr(plain, name)}
     assert changed > {"preset"} and len(config.classes) == len(config.class_names)
     assert parse(SegmentationConfig, ["--preset", preset, "--epochs", "3"]).epochs == 3
+
+
+def test_the_odd_value_of_one_mr_label_map_is_the_left_atrium():
+    config = parse(SegmentationConfig, ["--preset", "mmwhs_mr"])
+    stored = LabelMap.from_words(config.classes, config.class_names).classes_of(np.array([[[0, 205, 420, 421]]]), Path("x"))
+    assert stored.tolist() == [[[0, 1, 2, 2]]] and config.class_names[1] == "left atrium"
