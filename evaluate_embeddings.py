@@ -34,9 +34,11 @@ from engine.probes import interval, linear_hits
 from engine.projections import principal_components, tsne_map
 from engine.retrieval import retrieval_scores
 from engine.tables import cell, print_table
+from engine.weights import about_weights
 from losses.collapse import rankme
 from models.frozen import shown_to
 from models.pretrained import Encoders, load_encoders, random_encoders
+from models.weight_files import DOWNSTREAM
 
 MOST_DRAWN = 1000  # points of a map, chosen by hash
 NEAREST_DRAWN = 5  # neighbours of a query
@@ -96,10 +98,14 @@ def main(config: EvaluationConfig) -> None:
     listing = Listing(config.on_bad_file, config.workers)
     images = listing.find(find_images, config.image_path, splits) if config.image_path else []
     volumes = listing.find(find_volumes, config.data_path, splits) if config.data_path else []
-    names = [Path(path).name for path in config.weights]
-    names = names if len(set(names)) == len(names) else list(config.weights)
+    paths = [path for path in config.weights if about_weights(Path(path)).get("stage") not in DOWNSTREAM]
+    if 0 < len(paths) < len(config.weights):  # a pattern, such as weights/*.pth, means the others
+        print(f"left out, since they are fine-tuned: {', '.join(path for path in config.weights if path not in paths)}")
+    paths = paths or config.weights
+    names = [Path(path).name for path in paths]
+    names = names if len(set(names)) == len(names) else paths
     trained = {}
-    for name, path in zip(names, config.weights):
+    for name, path in zip(names, paths):
         trained[name], said = load_encoders(path, config.sampling, config.resnet_pretrained)
         print(*said, sep="\n")
     baselines, plain = at_random(list(trained.values()), config)

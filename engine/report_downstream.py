@@ -32,8 +32,8 @@ def downstream_tables(records: Sequence[StageRecord], stages: Sequence[StageReco
             tables = np.array_split(np.arange(len(judged)), -(-len(judged) // MOST_STARTS))
             parts += [_split_table(task, split, [judged[place] for place in of], stages) for of in tables]
         parts.append(_what_is_compared(of_task))
-        drawn = [(of, path) for of in of_task for path in sorted(of.folder.glob("*.png"))]
-        pictures = [picture(path, f"{name_of(of)}: {_caption(path)}") for of, path in drawn]
+        drawn = [(of, path) for of in of_task for path in sorted([*of.folder.glob("*.png"), *of.folder.glob("seed-*/*.png")])]
+        pictures = [picture(path, f"{name_of(of)}: {_of_seed(of, path)}{_caption(path)}") for of, path in drawn]
         shown = "".join(pictures)
         parts.append(shown if len(pictures) <= MOST_PICTURES else folded(f"Pictures of {task} ({len(drawn)})", shown))
     return "".join(parts)
@@ -72,6 +72,11 @@ def _by_task(records: Sequence[StageRecord]) -> dict[str, list[StageRecord]]:
         if record.results:
             found.setdefault(record.script.removeprefix("finetune_").split("-")[0], []).append(record)
     return found
+
+
+def _of_seed(of: StageRecord, path: Path) -> str:
+    """Of a picture in a folder of one of several seeds, which seed it is."""
+    return "" if path.parent == of.folder else f"seed {path.parent.name.removeprefix('seed-')}, "
 
 
 def _caption(path: Path) -> str:

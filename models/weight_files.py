@@ -128,7 +128,8 @@ def read_content(path: Path) -> tuple[object, dict]:
     if not path.is_file():
         raise WeightsError(
             f"{path} is missing; train the stage that writes it, put a released file there, or give the path of another (flags "
-            "of scripts: --pretrained_path, --resnet_pretrained, --trans_pretrained, --start_from; of evaluations: --weights)."
+            "of scripts: --pretrained_path, --resnet_pretrained, --trans_pretrained, --start_from; of evaluations and "
+            "predictions: --weights). run_pipeline.py writes into runs/<name>/weights."
         )
     try:
         with open(path, "rb") as file:

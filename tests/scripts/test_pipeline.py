@@ -9,7 +9,7 @@ import pytest
 
 import engine.stages
 from datasets.errors import DataError
-from engine.errors import UserError
+from engine.errors import Preempted, UserError
 from engine.stages import last_epoch, run_stage
 from run_pipeline import PipelineConfig, labelled_files, read_constants, refuse_unfit, segmentations, show_segmentations, stages
 
@@ -28,9 +28,9 @@ def asked(tmp_path, monkeypatch):
             (folder / "metrics.jsonl").write_text(json.dumps({"kind": "epoch", "loss": 1.0}) + "\n", encoding="utf-8")
             Path("runs/p/weights").mkdir(exist_ok=True)
             Path("runs/p/weights/resnet_swav2D.pth").write_bytes(b"weights")
-        return SimpleNamespace(returncode=int(script in asked.stopped))
+        return int(script in asked.stopped)
 
-    monkeypatch.setattr(engine.stages.subprocess, "run", pretend)
+    monkeypatch.setattr(engine.stages, "run_child", pretend)
     return asked
 
 
@@ -53,6 +53,24 @@ def test_a_stage_is_skipped_until_its_constants_or_its_output_change(asked):
     Path("runs/p/weights/resnet_swav2D.pth").write_bytes(b"w")
     run_first_stage("other data")
     assert len(asked.words) == 3 and not starts_over()  # its checkpoints write the file again
+
+
+def test_a_stage_that_is_done_anew_says_what_has_changed(asked, capsys):
+    run_first_stage("data")
+    assert "anew" not in capsys.readouterr().out
+    run_first_stage("other data", "epochs: 9\n")
+    assert (
+        "runs/p/ssl_swav_2D: done anew, in place of what is there, since this has changed: data, epochs"
+        in capsys.readouterr().out
+    )
+
+
+def test_a_stage_that_was_asked_to_stop_and_has_saved_ends_the_pipeline_so(asked):
+    asked.stopped.add("ssl_swav_2D.py")
+    Path("runs/p/ssl_swav_2D").mkdir(parents=True)
+    Path("runs/p/ssl_swav_2D/PREEMPTED").touch()
+    with pytest.raises(Preempted, match="the same command goes on"):
+        run_first_stage("data")
 
 
 def test_a_stage_stopped_after_its_constants_changed_is_gone_on_with(asked):
