@@ -215,12 +215,17 @@ def draw_sheets(embedded: dict[str, tuple[list[Item], dict[str, np.ndarray]]], o
 
 
 def show(figures: dict[str, dict[str, dict]]) -> None:
-    """A table for each kind: one line a weight file."""
-    for kind in next(iter(figures.values())):
+    """A table for each kind: one line a weight file, a column for each score that there is."""
+    for kind, of_first in next(iter(figures.values())).items():
+        if "knn" not in of_first:
+            print(
+                f"{kind}: fewer than 10 files have a label (labels.csv) that tells them apart, so that there is RankMe alone."
+            )
+        known = [what for what in SHOWN if any(what in of_kind[kind] for of_kind in figures.values())]
         title = f"{kind}: frozen weights, labels within each collection"
-        table = Table("embedding", *SHOWN.values(), title=title)
+        table = Table("embedding", *(SHOWN[what] for what in known), title=title)
         for name, of_kind in figures.items():
-            table.add_row(name, *(cell(of_kind[kind], what) for what in SHOWN))
+            table.add_row(name, *(cell(of_kind[kind], what) for what in known))
         print_table(table)
 
 

@@ -9,6 +9,7 @@ Writes   <output>/<name>.nii.gz for each volume; or <output>/predictions.csv: cl
 Run      python predict.py --weights weights/segmentation.pth --data_path SCANS --output PREDICTIONS
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,9 +177,9 @@ def written(stem: Path) -> bool:
 
 def write_predictions(config: PredictionConfig, columns: list[str], rows) -> None:
     """The table appears under its name when it is whole."""
-    path = Path(config.output) / TABLE
-    write_rows(path, columns, rows)
-    print(f"wrote {path}")
+    path, count = Path(config.output) / TABLE, itertools.count()
+    write_rows(path, columns, (row for row, _ in zip(rows, count)))
+    print(f"wrote {path} ({counted(next(count), 'row')})")
 
 
 def machine(config: PredictionConfig) -> tuple[torch.device, torch.dtype]:

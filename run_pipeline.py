@@ -244,7 +244,7 @@ def write_report(config: PipelineConfig) -> None:
 
 def show(rows: list[dict], figures: dict) -> None:
     """The table of the stages."""
-    kinds = [kind for kind in ("images", "volumes") if kind in next(iter(figures.values()))]
+    kinds = [kind for kind in ("images", "volumes") if "knn" in figures["raw pixels"].get(kind, {})]
     table = Table("stage", "time", "loss (ln K)", "clusters in use", "R² masked", *(f"kNN {kind}" for kind in kinds))
     for name in ("raw pixels", "random weights"):
         table.add_row(name, *[""] * 4, *(cell(figures[name][kind], "knn") for kind in kinds))

@@ -54,7 +54,7 @@ def test_published_weights_are_scored_beside_others(files, data, tmp_path):
     assert (tmp_path / "embeddings.png").exists() and (tmp_path / "embeddings_tsne.png").exists()
 
 
-def test_files_without_labels_in_no_collection_are_ranked_and_drawn_but_not_scored(tmp_path):
+def test_files_without_labels_in_no_collection_are_ranked_and_drawn_but_not_scored(tmp_path, capsys):
     rng = np.random.default_rng(0)
     for number in range(5):
         Image.fromarray(rng.integers(0, 255, (20, 20)).astype(np.uint8)).save(tmp_path / f"{number}.png")
@@ -62,8 +62,22 @@ def test_files_without_labels_in_no_collection_are_ranked_and_drawn_but_not_scor
     main(parse(EvaluationConfig, [*words, "--target_shape", "8", "24", "24", "--queries", "2"]))
     rows = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
     assert set(rows["raw pixels"]["images"]) == {"files", "rankme"}
+    said = capsys.readouterr().out
+    assert "there is RankMe alone" in said and "RankMe" in said and "kNN" not in said
     names = {"evaluation.json", "embeddings.png", "embeddings_tsne.png", "neighbours_images_random_weights.png"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
+
+
+def test_fine_tuned_files_among_others_are_left_out_and_named(files, data, tmp_path, capsys):
+    torch.save({"format_version": 1, "stage": "segmentation"}, files / "fine.pth")
+    words = ["--weights", str(files / "fine.pth"), str(files / "resnet_swav2D.pth"), "--image_path", str(data / "images")]
+    words += ["--output", str(tmp_path / "out"), "--target_shape", "8", "24", "24", "--queries", "0", "--workers", "0"]
+    main(parse(EvaluationConfig, words))
+    assert f"left out, since they are fine-tuned: {files / 'fine.pth'}" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
+    assert set(rows) == {"raw pixels", "random weights", "resnet_swav2D.pth"}
+    with pytest.raises(WeightsError, match=r"from finetune_segmentation\.py"):
+        main(parse(EvaluationConfig, [*words[:2], *words[3:]]))
 
 
 def test_every_network_has_random_weights_of_its_own_beside_it():
