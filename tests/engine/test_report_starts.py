@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from engine.report_downstream import downstream_tables
 from engine.report_starts import name_of, names_of, segmentation_verdicts, weights_of
@@ -120,3 +121,12 @@ def test_measures_have_units_and_a_direction(tmp_path):
     record = StageRecord(tmp_path / "written", "finetune_segmentation", record.config, results=results)
     text = downstream_tables([record], [])
     assert "mean HD95, mm, of what was missed the diagonal ↓" in text and "mean surface Dice within 1.5 mm ↑" in text
+
+
+def test_pictures_of_each_seed_are_shown_and_named(tmp_path):
+    record = started(tmp_path, "a.pth")
+    for seed in (1, 2):
+        (record.folder / f"seed-{seed}").mkdir()
+        Image.new("RGB", (8, 8)).save(record.folder / f"seed-{seed}" / "best_median_worst_test.png")
+    page = downstream_tables([record], [STAGE])
+    assert page.count("<img") == 2 and "a.pth: seed 2, best, median and worst test case" in page

@@ -11,7 +11,16 @@ import engine.stages
 from datasets.errors import DataError
 from engine.errors import Preempted, UserError
 from engine.stages import last_epoch, run_stage
-from run_pipeline import PipelineConfig, labelled_files, read_constants, refuse_unfit, segmentations, show_segmentations, stages
+from run_pipeline import (
+    PipelineConfig,
+    labelled_files,
+    read_constants,
+    refuse_unfit,
+    segmentations,
+    show,
+    show_segmentations,
+    stages,
+)
 
 
 @pytest.fixture
@@ -175,6 +184,14 @@ def test_classes_have_columns_where_they_are_few(capsys, classes, shown):
     said = capsys.readouterr().out
     assert "7 test volumes" in said and "0.51 (0.41–0.62)" in said and "random" in said
     assert ("organ2" in said) == shown
+
+
+@pytest.mark.parametrize("known", [{}, {"knn": 0.5, "knn_interval": [0.4, 0.6]}])
+def test_the_table_of_stages_has_a_column_of_neighbours_where_there_are_labels(capsys, known):
+    figures = {name: {"images": {"rankme": 3.0, **known}} for name in ("raw pixels", "random weights", "w.pth")}
+    show([{"script": "s.py", "seconds": 1.0, "loss": 0.1}], figures)
+    said = capsys.readouterr().out
+    assert "s.py" in said and ("kNN images" in said) == bool(known)
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,9 @@ def test_pictures_and_volumes_get_the_probabilities_that_the_network_gives_them(
             with pytest.raises(UserError, match=r"out holds predictions of other weights .* and another folder"):
                 predicted("--weights", "weights/classification.pth", flag, folder)
         predicted("--weights", "weights/classification.pth", flag, folder, "--overwrite")
-        assert "weights/classification.pth: classification of 0, 1." in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "weights/classification.pth: classification of 0, 1." in said
+        assert f"wrote out/predictions.csv ({files} rows)" in said
         rows = table()
         assert len(rows) == files and all(Path(folder, row["path"]).exists() for row in rows)
         shares = np.array([[float(row["p(0)"]), float(row["p(1)"])] for row in rows])
